@@ -1,0 +1,101 @@
+"""The hooks of simtune. A plugin implements any of them with `@simtune.hookimpl`.
+
+Plugins are called one at a time: one that raises costs its own contribution, never another's,
+and never the simulation. Each hook says when it is called, on which thread, what the return
+value does, and what raising does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    from simtune.records import Reward, Row
+
+hookspec = pluggy.HookspecMarker("simtune")
+hookimpl = pluggy.HookimplMarker("simtune")
+
+
+class RegisterReward(Protocol):
+    """The function that `simtune_register_rewards` is given."""
+
+    def __call__(self, name: str, reward: Reward, *, version: str = "1") -> None:
+        """Register a reward under a name; a new version means new scores."""
+
+
+@hookspec
+def simtune_episode_start(episode_id: str, env: str | None, metadata: dict[str, Any]) -> None:
+    """An episode begins.
+
+    Called in the simulation's process, on the thread that opens the episode, before its first
+    decision. Return value: none. Raising: counted, warned about once per plugin.
+    """
+
+
+@hookspec
+def simtune_decision(row: Row) -> None:
+    """A decision was made and is about to be written.
+
+    Called in the simulation's process, on the thread that captured it, before encoding. The row
+    may be changed in place (to remove secrets, say). Keep it short: the simulation waits.
+    Return value: none. Raising: counted, warned about once per plugin; the row is written.
+    """
+
+
+@hookspec
+def simtune_episode_end(
+    episode_id: str, terminated: bool, truncated: bool, outcome: dict[str, Any]
+) -> None:
+    """An episode ended, by its own rules, by a limit or by an exception.
+
+    Called in the simulation's process, on the thread that closes the episode, after its last
+    decision. Return value: none. Raising: counted, warned about once per plugin.
+    """
+
+
+@hookspec
+def simtune_register_rewards(register: RegisterReward) -> None:
+    """Rewards are being collected: call `register("name", reward, version="1")` for each.
+
+    Called once per process that scores or trains, on its main thread. A reward is a callable
+    `(episode: simtune.Episode) -> float | Sequence[float]`. Return value: none. Raising: this
+    plugin's remaining rewards are unavailable, and asking for one of them names the error.
+    """
+
+
+@hookspec
+def simtune_training_start(method: str, options: dict[str, Any], run_id: str | None) -> None:
+    """A training run begins; `run_id` is the MLflow run's.
+
+    Called on the trainer's main thread before the model is loaded. Return value: none.
+    Raising: counted, warned about once per plugin.
+    """
+
+
+@hookspec
+def simtune_training_metrics(method: str, step: int, metrics: dict[str, float]) -> None:
+    """A training step finished; `metrics` are those that MLflow gets at that step.
+
+    Called on the trainer's main thread. Return value: none. Raising: counted, warned about once
+    per plugin.
+    """
+
+
+@hookspec
+def simtune_training_end(method: str, model_id: str | None, error: str | None) -> None:
+    """A training run ended: with a registered model, or with an error.
+
+    Called on the trainer's main thread. Return value: none. Raising: counted, warned about once
+    per plugin.
+    """
+
+
+@hookspec
+def simtune_model_registered(record: dict[str, Any]) -> None:
+    """A model record was written to the registry; `record` is its JSON form.
+
+    Called on the thread that registers, after the lock is released. Return value: none.
+    Raising: counted, warned about once per plugin.
+    """

@@ -1,0 +1,150 @@
+"""Every option of `simtune train`, once: flags, YAML and `run_tuning` are made from these.
+
+`Meta(description=...)` is the help text. An option that no method reads does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from simtune.errors import OptionError
+
+
+class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every training method understands."""
+
+    llm_path: Annotated[str, Meta(description="directory (or hub id) of the base model")] = ""
+    dataset_path: Annotated[
+        str | None, Meta(description="file of decisions (JSON list, JSON lines)")
+    ] = None
+    store: Annotated[str | None, Meta(description="root of captured episodes")] = None
+    reward: Annotated[
+        list[str], Meta(description="NAME[=WEIGHT], repeatable; default: the environment's reward")
+    ] = msgspec.field(default_factory=list)
+    plugin: Annotated[
+        list[str], Meta(description="plugin file or module to load, repeatable")
+    ] = msgspec.field(default_factory=list)
+    adapter: Annotated[
+        str | None, Meta(description="adapter to start from: model id, `latest` or `champion`")
+    ] = None
+    experiment_name: Annotated[str, Meta(description="MLflow experiment")] = "llm_tuning"
+    tracking_uri: Annotated[
+        str, Meta(description="MLflow URI; a plain path means sqlite inside it")
+    ] = "./mlruns"
+    models_dir: Annotated[str, Meta(description="registry of adapters")] = "./models"
+    description: Annotated[str, Meta(description="free text for the registry")] = ""
+    devices: Annotated[str, Meta(description='GPU indices, such as "0"; CPU where there is none')] = (
+        "0"
+    )
+    seed: Annotated[int, Meta(description="seed of everything random")] = 0
+    lora_r: Annotated[int, Meta(description="rank of the LoRA matrices", ge=1)] = 16
+    lora_alpha: Annotated[int, Meta(description="LoRA scale numerator", ge=1)] = 32
+    lora_dropout: Annotated[float, Meta(description="dropout on LoRA inputs", ge=0, lt=1)] = 0.05
+    lora_target: Annotated[
+        str, Meta(description="`all-linear` or comma-separated module names")
+    ] = "all-linear"
+
+
+class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
+    """`simtune train sft`: imitate the better captured decisions."""
+
+    top_fraction: Annotated[
+        float, Meta(description="share of episodes kept, best first (stores)", gt=0, le=1)
+    ] = 1.0
+    min_score: Annotated[
+        float | None, Meta(description="keep episodes (or rated rows) of at least this score")
+    ] = None
+    epochs: Annotated[float, Meta(description="passes over the data", gt=0)] = 3.0
+    learning_rate: Annotated[float, Meta(description="peak learning rate", gt=0)] = 2e-4
+    batch_size: Annotated[int, Meta(description="samples per optimizer step", ge=1)] = 32
+    max_length: Annotated[int, Meta(description="longest sample, tokens", ge=8)] = 2048
+    excess_length: Annotated[
+        Literal["drop", "truncate", "raise"], Meta(description="what happens to longer samples")
+    ] = "drop"
+    training_arguments: Annotated[
+        dict[str, Any], Meta(description="any field of TRL's SFTConfig")
+    ] = msgspec.field(default_factory=dict)
+
+
+class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
+    """`simtune train ppo`: learn from the rewards of roll-outs, or of logged decisions."""
+
+    env: Annotated[
+        str | None, Meta(description="gymnasium id, or module:callable that returns an environment")
+    ] = None
+    env_arg: Annotated[
+        dict[str, Any], Meta(description="K=V for the environment, repeatable")
+    ] = msgspec.field(default_factory=dict)
+    capture_root: Annotated[
+        str, Meta(description="store that roll-outs are captured into")
+    ] = "./simtune-data"
+    iterations: Annotated[int, Meta(description="roll-out and update rounds", ge=1)] = 20
+    episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
+    num_envs: Annotated[int, Meta(description="environments stepped together", ge=1)] = 32
+    max_new_tokens: Annotated[int, Meta(description="longest answer, tokens", ge=1)] = 16
+    temperature: Annotated[float, Meta(description="sampling temperature", gt=0)] = 1.0
+    gamma: Annotated[float, Meta(description="discount per decision", ge=0, le=1)] = 0.99
+    gae_lambda: Annotated[float, Meta(description="GAE lambda per decision", ge=0, le=1)] = 0.95
+    epochs: Annotated[int, Meta(description="passes over each batch", ge=1)] = 3
+    minibatch_size: Annotated[int, Meta(description="decisions per optimizer step", ge=1)] = 256
+    learning_rate: Annotated[float, Meta(description="learning rate of the LoRA", gt=0)] = 3e-4
+    critic_learning_rate: Annotated[
+        float, Meta(description="learning rate of the value head", gt=0)
+    ] = 1e-3
+    critic_warmup: Annotated[
+        int, Meta(description="first rounds that train the value head only", ge=0)
+    ] = 1
+    clip_low: Annotated[float, Meta(description="lower clip range of the ratio", gt=0)] = 0.2
+    clip_high: Annotated[float, Meta(description="upper clip range of the ratio", gt=0)] = 0.28
+    dual_clip: Annotated[
+        float | None, Meta(description="bound on the ratio for negative advantages", gt=1)
+    ] = 3.0
+    value_coef: Annotated[float, Meta(description="weight of the value loss", ge=0)] = 0.5
+    entropy_coef: Annotated[float, Meta(description="weight of the entropy bonus", ge=0)] = 0.01
+    kl_coef: Annotated[
+        float, Meta(description="weight of the k3 KL to the adapter-off base, in the loss", ge=0)
+    ] = 0.0
+    max_grad_norm: Annotated[float, Meta(description="gradient clipping", gt=0)] = 1.0
+    target_kl: Annotated[
+        float | None, Meta(description="stop a round's epochs above this KL to the sampler", gt=0)
+    ] = None
+
+
+METHODS: dict[str, type[TrainOptions]] = {"sft": SFTOptions, "ppo": PPOOptions}
+
+
+def parse_options(method: str, values: dict[str, Any]) -> TrainOptions:
+    """Make the options of a method from names and values; both `_` and `-` in names.
+
+    Raises:
+        OptionError: an unknown method or option (with the nearest name), or a wrong value.
+    """
+    import difflib
+
+    if method not in METHODS:
+        raise OptionError(
+            f"unknown training method {method!r}", expected=" | ".join(METHODS), got=method
+        )
+    kind = METHODS[method]
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in named:
+        if name not in kind.__struct_fields__:
+            near = difflib.get_close_matches(name, kind.__struct_fields__, n=1)
+            raise OptionError(
+                f"unknown option {name!r} for {method}",
+                expected=f"did you mean {near[0]!r}?" if near else ", ".join(kind.__struct_fields__),
+            )
+    try:
+        options = msgspec.convert(named, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise OptionError(f"bad option for {method}: {error}") from error
+    if not options.llm_path:
+        raise OptionError(
+            "no base model is named",
+            expected="--llm-path DIR",
+            fix="simtune models pull-base tiny --output base-tiny makes one",
+        )
+    return options
