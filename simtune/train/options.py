@@ -100,7 +100,8 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     clip_low: Annotated[float, Meta(description="lower clip range of the ratio", gt=0)] = 0.2
     clip_high: Annotated[float, Meta(description="upper clip range of the ratio", gt=0)] = 0.28
     dual_clip: Annotated[
-        float | None, Meta(description="bound on the ratio for negative advantages", gt=1)
+        Annotated[float, Meta(gt=1)] | None,
+        Meta(description="bound on the ratio for negative advantages"),
     ] = 3.0
     value_coef: Annotated[float, Meta(description="weight of the value loss", ge=0)] = 0.5
     entropy_coef: Annotated[float, Meta(description="weight of the entropy bonus", ge=0)] = 0.01
@@ -109,7 +110,8 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     ] = 0.0
     max_grad_norm: Annotated[float, Meta(description="gradient clipping", gt=0)] = 1.0
     target_kl: Annotated[
-        float | None, Meta(description="stop a round's epochs above this KL to the sampler", gt=0)
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="stop a round's epochs above this KL to the sampler"),
     ] = None
 
 
