@@ -1,0 +1,164 @@
+"""A policy that answers with a model in this process: base weights, or base and LoRA adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import MissingExtraError, OptionError
+from simtune.policy.generation import sample
+from simtune.records import Messages
+from simtune.reply import Reply
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+class LocalPolicy:
+    """Answers prompts in batches and returns `Reply` objects with token ids and log-probabilities.
+
+    Args:
+        model: a causal language model, with or without PEFT layers.
+        tokenizer: its tokenizer; the chat template comes from it.
+        temperature: sampling temperature.
+        max_new_tokens: longest answer, tokens.
+        greedy: take the most probable token each time.
+        seed: seed of the sampler.
+        name: recorded as the base model with every decision.
+        adapter: content hash of the adapter, recorded with every decision.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 16,
+        greedy: bool = False,
+        seed: int = 0,
+        name: str | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        import torch
+
+        self.model = model
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.greedy = greedy
+        self.name = name
+        self.adapter = adapter
+        self.generator = torch.Generator(device=model.device).manual_seed(seed)
+        self._eos_ids = stop_ids(model, tokenizer)
+
+    @classmethod
+    def load(
+        cls, model_dir: str | Path, adapter_dir: str | Path | None = None, **settings: Any
+    ) -> LocalPolicy:
+        """Load a base model directory and, where given, a LoRA adapter on top of it.
+
+        Raises:
+            OptionError: a directory does not hold what it should.
+        """
+        model, tokenizer = load_base(model_dir)
+        if adapter_dir is not None:
+            from peft import PeftModel
+
+            if not (Path(adapter_dir) / "adapter_config.json").is_file():
+                raise OptionError(
+                    f"no adapter in {str(adapter_dir)!r}",
+                    expected="a directory with adapter_config.json",
+                    fix="simtune models ls",
+                )
+            model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+        settings.setdefault("name", str(model_dir))
+        return cls(model, tokenizer, **settings)
+
+    def act(self, prompts: Sequence[Messages]) -> list[Reply]:
+        """Answer each prompt; one batch, so the caller decides how large."""
+        prompt_ids = self.encode(prompts)
+        was_training = self.model.training
+        self.model.eval()
+        answers = sample(
+            self.model,
+            prompt_ids,
+            eos_ids=self._eos_ids,
+            pad_id=self.tokenizer.pad_token_id or 0,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            greedy=self.greedy,
+            generator=self.generator,
+        )
+        self.model.train(was_training)
+        texts = self.tokenizer.batch_decode(
+            [answer.token_ids for answer in answers], skip_special_tokens=True
+        )
+        sampling = {
+            "temperature": 0.0 if self.greedy else self.temperature,
+            "max_tokens": self.max_new_tokens,
+        }
+        return [
+            Reply(
+                text,
+                prompt_token_ids=ids,
+                token_ids=answer.token_ids,
+                logprobs=answer.logprobs,
+                sampling=sampling,
+                model=self.name,
+                adapter=self.adapter,
+            )
+            for text, ids, answer in zip(texts, prompt_ids, answers, strict=True)
+        ]
+
+    def __call__(self, messages: Messages) -> Reply:
+        """Answer one prompt."""
+        return self.act([messages])[0]
+
+    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        """Token ids of each prompt, up to where the assistant's turn begins."""
+        texts = self.tokenizer.apply_chat_template(
+            list(prompts), tokenize=False, add_generation_prompt=True
+        )
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load a model and its tokenizer from a Hugging Face directory, in eval mode, float32 on CPU.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        OptionError: the directory does not hold a model, or its tokenizer has no chat template.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError("a local model", package="transformers", extra="train") from error
+    if not (Path(model_dir) / "config.json").is_file():
+        raise OptionError(
+            f"no model in {str(model_dir)!r}",
+            expected="a Hugging Face model directory (config.json, weights, tokenizer)",
+            got="no such directory" if not Path(model_dir).exists() else "no config.json in it",
+            fix="simtune models pull-base tiny --output base-tiny",
+        )
+    on_gpu = torch.cuda.is_available()
+    model = AutoModelForCausalLM.from_pretrained(
+        str(model_dir), dtype=torch.bfloat16 if on_gpu else torch.float32
+    )
+    tokenizer = AutoTokenizer.from_pretrained(str(model_dir))
+    if tokenizer.chat_template is None:
+        raise OptionError(
+            f"the tokenizer in {str(model_dir)!r} has no chat template",
+            expected="chat_template.jinja or chat_template in tokenizer_config.json",
+        )
+    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Ids that end an answer: the generation config's and the tokenizer's."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
