@@ -13,10 +13,11 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pluggy
@@ -24,10 +25,17 @@ import pluggy
 from simtune import hookspecs
 from simtune.errors import PluginError
 
+GROUP = "simtune"
+"""The entry-point group that plugins are found in, and pluggy's project name."""
+
+Result = TypeVar("Result")
+
 _lock = threading.RLock()
 _manager: pluggy.PluginManager | None = None
+_broken: PluginError | None = None
 _blocked: set[str] = set()
 _failures: dict[tuple[str, str], int] = {}
+_first: dict[tuple[str, str], Failure] = {}
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -39,12 +47,22 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def manager() -> pluggy.PluginManager:
-    """The plugin manager of this process; entry points are loaded at the first call."""
-    global _manager
+    """The plugin manager of this process; entry points are loaded at the first call.
+
+    Raises:
+        PluginError: an installed plugin has a hook that does not exist; the same at every call.
+    """
+    global _manager, _broken
     if _manager is None:
         with _lock:
+            if _broken is not None:
+                raise _broken
             if _manager is None:
-                _manager = _create()
+                try:
+                    _manager = _create()
+                except PluginError as error:
+                    _broken = error
+                    raise
     return _manager
 
 
@@ -73,15 +91,15 @@ def block(names: Iterable[str]) -> None:
 def load(spec: str) -> str:
     """Load one plugin from a Python file or a module name; returns its name.
 
+    Loading the same one again changes nothing.
+
     Raises:
-        PluginError: it does not exist, does not import, or has a hook that is misspelled.
+        PluginError: it does not exist, does not import, has the name of another plugin, or has
+            a hook that is misspelled.
     """
-    module = _import(spec)
-    name = module.__name__
     with _lock:
         found = manager()
-        if not found.is_registered(module):
-            found.register(module, name=name)
+        name = _register(found, spec)
         _check_pending(found)
     return name
 
@@ -94,14 +112,56 @@ def call_each(name: str, /, **arguments: Any) -> list[Failure]:
     failed = []
     for implementation in getattr(hooks, name).get_hookimpls():
         chosen = [arguments[key] for key in implementation.argnames]
-        try:
-            implementation.function(*chosen)
-        # Plugin code is not ours: whatever it raises must cost that plugin alone.
-        except Exception as error:
-            failure = Failure(implementation.plugin_name, name, f"{type(error).__name__}: {error}")
+        _, failure = call_guarded(
+            implementation.plugin_name, name, implementation.function, *chosen
+        )
+        if failure is not None:
             failed.append(failure)
-            _count(failure)
+            _warn_first(failure)
     return failed
+
+
+def call_guarded(
+    plugin: str, hook: str, function: Callable[..., Result], *arguments: Any
+) -> tuple[Result | None, Failure | None]:
+    """Call one function of a plugin; whatever it raises comes back as a counted failure.
+
+    Args:
+        plugin: the plugin's name, for the count.
+        hook: the hook, or what else of the plugin is called.
+        function: the plugin's function.
+        arguments: passed on by position.
+
+    Returns:
+        The function's result and None, or None and the failure.
+    """
+    try:
+        return function(*arguments), None
+    # Plugin code is not ours: whatever it raises must cost that plugin alone.
+    except Exception as error:
+        failure = Failure(plugin, hook, f"{type(error).__name__}: {error}")
+    with _lock:
+        key = (plugin, hook)
+        _failures[key] = _failures.get(key, 0) + 1
+        _first.setdefault(key, failure)
+    return None, failure
+
+
+def implementations(name: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
+    """The plugins that implement a hook, in calling order, each with its function."""
+    return tuple(
+        (implementation.plugin_name, implementation.function)
+        for implementation in getattr(hooks, name).get_hookimpls()
+    )
+
+
+def distributions() -> dict[str, str]:
+    """Name of each installed plugin (loaded or not) -> its distribution and version."""
+    return {
+        point.name: f"{point.dist.name} {point.dist.version}"
+        for point in entry_points(group=GROUP)
+        if point.dist is not None
+    }
 
 
 def implemented(name: str) -> bool:
@@ -115,24 +175,37 @@ def failures() -> dict[tuple[str, str], int]:
         return dict(_failures)
 
 
+def first_failures() -> list[Failure]:
+    """The first failure of each (plugin, hook) in this process, with its error."""
+    with _lock:
+        return list(_first.values())
+
+
 def reset() -> None:
     """Forget every plugin and failure; the next call loads entry points anew (for tests)."""
-    global _manager
+    global _manager, _broken
     with _lock:
-        _manager = None
+        _manager = _broken = None
         _blocked.clear()
         _failures.clear()
+        _first.clear()
 
 
 def _create() -> pluggy.PluginManager:
-    created = pluggy.PluginManager("simtune")
+    created = pluggy.PluginManager(GROUP)
     created.add_hookspecs(hookspecs)
     for name in _blocked | _listed("SIMTUNE_BLOCK_PLUGINS"):
         created.set_blocked(name)
-    created.load_setuptools_entrypoints("simtune")
+    for point in entry_points(group=GROUP):
+        if created.is_blocked(point.name) or created.has_plugin(point.name):
+            continue
+        plugin, failure = call_guarded(point.name, "import", point.load)
+        if failure is not None:
+            _warn_first(failure)
+        else:
+            _add(created, plugin, point.name)
     for spec in sorted(_listed("SIMTUNE_PLUGINS")):
-        module = _import(spec)
-        created.register(module, name=module.__name__)
+        _register(created, spec)
     _check_pending(created)
     return created
 
@@ -141,53 +214,87 @@ def _listed(variable: str) -> set[str]:
     return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
 
 
+def _register(found: pluggy.PluginManager, spec: str) -> str:
+    path = Path(spec)
+    name = path.stem if path.suffix == ".py" else spec
+    if found.is_blocked(name):
+        raise PluginError(f"plugin {name!r} is blocked and asked for")
+    known = found.get_plugin(name)
+    if known is not None:
+        other = getattr(known, "__file__", None)
+        if path.suffix == ".py" and other != str(path.resolve()):
+            raise PluginError(
+                f"two plugins are named {name!r}",
+                got=f"{path.resolve()} and {other or known!r}",
+                fix="rename one of the files",
+            )
+        return name
+    _add(found, _import_file(path) if path.suffix == ".py" else _import_module(spec), name)
+    return name
+
+
+def _add(found: pluggy.PluginManager, plugin: object, name: str) -> None:
+    try:
+        found.register(plugin, name=name)
+    except pluggy.PluginValidationError as error:
+        found.unregister(name=name)
+        raise PluginError(
+            f"plugin {name!r} implements a hook with arguments it does not have: {error}",
+            expected="some of the arguments that simtune/hookspecs.py gives",
+            fix=_keep_out(name),
+        ) from error
+
+
 def _check_pending(found: pluggy.PluginManager) -> None:
     try:
         found.check_pending()
     except pluggy.PluginValidationError as error:
+        name = found.get_name(error.plugin)
         found.unregister(plugin=error.plugin)
         known = sorted(name for name in vars(hookspecs) if name.startswith("simtune_"))
         raise PluginError(
-            f"a plugin implements a hook that does not exist: {error}",
+            f"plugin {name!r} implements a hook that does not exist: {error}",
             expected=", ".join(known),
-            fix="correct the function's name, or mark it with @hookimpl(optionalhook=True)",
+            fix=f"correct the name, or mark it @hookimpl(optionalhook=True); {_keep_out(str(name))}",
         ) from error
 
 
-def _import(spec: str) -> ModuleType:
-    path = Path(spec)
-    if path.suffix != ".py":
-        try:
-            return importlib.import_module(spec)
-        except ImportError as error:
-            raise PluginError(
-                f"plugin {spec!r} cannot be imported: {error}",
-                expected="an importable module, or a path that ends in .py",
-            ) from error
-    if not path.is_file():
-        raise PluginError(f"plugin file {spec!r} does not exist", got=str(path.resolve()))
-    name = path.stem
-    module_spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if module_spec is None or module_spec.loader is None:
-        raise PluginError(f"plugin file {spec!r} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
-        raise PluginError(f"plugin file {spec!r} fails on import: {error!r}") from error
-    sys.modules.setdefault(name, module)
+def _keep_out(name: str) -> str:
+    return f"SIMTUNE_BLOCK_PLUGINS={name} keeps an installed plugin out"
+
+
+def _import_module(name: str) -> ModuleType:
+    module, failure = call_guarded(name, "import", importlib.import_module, name)
+    if module is None:
+        raise PluginError(
+            f"plugin {name!r} cannot be imported: {failure.error if failure else ''}",
+            expected="an importable module, or a path that ends in .py",
+        )
     return module
 
 
-def _count(failure: Failure) -> None:
-    key = (failure.plugin, failure.hook)
-    with _lock:
-        _failures[key] = _failures.get(key, 0) + 1
-        first = _failures[key] == 1
-    if first:
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"plugin file {str(path)!r} does not exist", got=str(path.resolve()))
+    name = f"simtune_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plugin file {str(path)!r} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    # Before it runs: dataclasses and msgspec look their module up by name.
+    sys.modules[name] = module
+    _, failure = call_guarded(path.stem, "import", spec.loader.exec_module, module)
+    if failure is not None:
+        del sys.modules[name]
+        raise PluginError(f"plugin file {str(path)!r} fails on import: {failure.error}")
+    return module
+
+
+def _warn_first(failure: Failure) -> None:
+    if _failures[failure.plugin, failure.hook] == 1:
         warnings.warn(
             f"plugin {failure.plugin!r} raised in {failure.hook}: {failure.error} "
             "(further failures are counted only)",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
