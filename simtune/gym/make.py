@@ -1,0 +1,110 @@
+"""`make`: an environment by name, ready for a policy that reads and writes text."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import Any
+
+import gymnasium
+from gymnasium import Env, spaces
+
+from simtune.errors import EnvironmentSpecError
+from simtune.gym.text_env import TextEnv
+
+
+def make(spec: str, **kwargs: Any) -> Env[str, str]:
+    """Make an environment whose observations and actions are text.
+
+    Args:
+        spec: a gymnasium id (`FrozenLake-v1`, `module:FrozenLake-v1`), or `module:callable` for a
+            function or class that returns an environment. Modules are also looked for in the
+            current directory.
+        **kwargs: passed to `gymnasium.make`, or to the callable.
+
+    Returns:
+        The environment, in a `TextEnv` unless its spaces are text already.
+
+    Raises:
+        EnvironmentSpecError: it does not exist, cannot be made, or cannot be put into text.
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if not colon:
+        return as_text(_from_registry(spec, kwargs))
+    module = _import(module_name, spec)
+    factory = getattr(module, attribute, None)
+    if factory is None and attribute in gymnasium.registry:
+        return as_text(_from_registry(attribute, kwargs))
+    if not callable(factory):
+        close = difflib.get_close_matches(attribute, vars(module), n=3)
+        raise EnvironmentSpecError(
+            f"environment {spec!r}: {module_name} has no callable {attribute!r}",
+            expected="module:callable that returns a gymnasium environment",
+            fix=f"did you mean {' or '.join(close)}?" if close else None,
+        )
+    try:
+        made = factory(**kwargs)
+    except TypeError as error:
+        raise _unusable(spec, kwargs, error) from error
+    if not isinstance(made, Env):
+        raise EnvironmentSpecError(
+            f"environment {spec!r} is not a gymnasium environment",
+            expected="gymnasium.Env",
+            got=type(made).__name__,
+        )
+    return as_text(made)
+
+
+def as_text(env: Env[Any, Any]) -> Env[str, str]:
+    """The environment itself where its spaces are text already, else in a `TextEnv`."""
+    spaces_are_text = isinstance(env.observation_space, spaces.Text) and isinstance(
+        env.action_space, spaces.Text
+    )
+    return env if spaces_are_text else TextEnv(env)
+
+
+def _from_registry(env_id: str, kwargs: dict[str, Any]) -> Env[Any, Any]:
+    try:
+        return gymnasium.make(env_id, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise EnvironmentSpecError(
+            f"environment {env_id!r} needs a package that is not installed: {error}"
+        ) from error
+    except gymnasium.error.Error as error:
+        raise _unknown(env_id, error) from error
+    except TypeError as error:
+        raise _unusable(env_id, kwargs, error) from error
+
+
+def _unknown(env_id: str, error: gymnasium.error.Error) -> EnvironmentSpecError:
+    known = list(gymnasium.registry)
+    by_key = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(env_id.casefold(), by_key, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(by_key[key] for key in close)}?" if close else None
+    return EnvironmentSpecError(
+        f"gymnasium cannot make environment {env_id!r}: {error}",
+        expected="a registered gymnasium id, or module:callable",
+        fix=hint,
+    )
+
+
+def _unusable(spec: str, kwargs: dict[str, Any], error: TypeError) -> EnvironmentSpecError:
+    return EnvironmentSpecError(
+        f"environment {spec!r} cannot be made with these arguments: {error}", got=kwargs
+    )
+
+
+def _import(name: str, spec: str) -> Any:
+    # An installed command does not have the current directory on its path; `python -m` does.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentSpecError(
+            f"environment {spec!r}: module {name!r} cannot be imported: {error}",
+            expected="a gymnasium id, or module:callable",
+            fix=f"install the package of {name!r}, or run where {name.split('.')[0]}.py is",
+        ) from error

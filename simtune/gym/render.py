@@ -1,0 +1,33 @@
+"""The default words for an environment: gymnasium's toy-text ones, and any other by its spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import Env
+
+from simtune.gym.space_text import space_text
+from simtune.gym.view import Render, View
+
+
+def environment_name(env: Env[Any, Any]) -> str:
+    """The registered id where there is one, else the class of the unwrapped environment."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def generic_text(observation: Any, env: Env[Any, Any]) -> str:
+    """Any observation by its space alone; see `space_text`."""
+    return space_text(observation)
+
+
+def default_view(env: Env[Any, Any]) -> View:
+    """The words for this environment; subclasses of a toy-text environment share its own."""
+    from simtune.gym.toy_text import VIEWS
+
+    for kind, view in VIEWS.items():
+        if isinstance(env.unwrapped, kind):
+            return view
+    return View(f"You act in the environment {environment_name(env)}.", None, generic_text)
+
+
+__all__ = ["Render", "View", "default_view", "environment_name", "generic_text"]

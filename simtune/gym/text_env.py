@@ -1,0 +1,151 @@
+"""`TextEnv`: an environment with named actions as text in, text out."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, SupportsFloat
+
+from gymnasium import Env, Wrapper, spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from simtune.errors import OptionError
+from simtune.gym.actions import name_actions
+from simtune.gym.render import Render, default_view, environment_name, generic_text
+from simtune.gym.space_text import check_readable
+from simtune.records import Messages
+
+_UNICODE_BLOCKS = (
+    range(0xA0, 0x530),  # Latin, Greek, Cyrillic
+    range(0x2010, 0x2070),  # general punctuation
+    range(0x2190, 0x2400),  # arrows, mathematical operators, technical
+    range(0x2500, 0x27C0),  # box drawing, blocks, shapes, chess and card symbols, dingbats
+)
+CHARSET = frozenset(string.printable) | {chr(code) for block in _UNICODE_BLOCKS for code in block}
+"""Characters of the observation space, besides those of the action names and instructions."""
+
+LONGEST_OBSERVATION = 65_536
+LONGEST_ANSWER = 4_096
+
+
+class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
+    """A gymnasium environment whose observations and actions are text.
+
+    An answer that names no action, or several, does not move the environment: the reward is 0,
+    the observation is repeated with a sentence that says what was wrong, and `info["valid"]` is
+    False. After `max_invalid` such answers in a row the episode is truncated.
+
+    `info` has, besides the environment's own: `valid`, `action` (the name the answer was read as,
+    or None), `error` (why there is none, or None), `raw_observation`.
+
+    Args:
+        env: the environment to wrap.
+        render: `(observation, unwrapped environment) -> text`; by default words for gymnasium's
+            toy-text environments, and the numbers of the observation elsewhere.
+        actions: names with their actions, or names in action order for a Discrete space. By
+            default the names of the environment's documentation, else the actions' numbers.
+        instructions: what is to be done; the list of legal answers is added to it.
+        max_invalid: how many unusable answers in a row end the episode.
+        charset: characters that the observations may hold besides `CHARSET`.
+
+    Raises:
+        EnvironmentSpecError: the actions have no names, or the observations no default text.
+    """
+
+    def __init__(
+        self,
+        env: Env[Any, Any],
+        render: Render | None = None,
+        actions: Mapping[str, Any] | Sequence[str] | None = None,
+        instructions: str | None = None,
+        *,
+        max_invalid: int = 3,
+        charset: str = "",
+    ) -> None:
+        RecordConstructorArgs.__init__(
+            self,
+            _disable_deepcopy=True,
+            render=render,
+            actions=actions,
+            instructions=instructions,
+            max_invalid=max_invalid,
+            charset=charset,
+        )
+        super().__init__(env)
+        if max_invalid < 1:
+            raise OptionError("max_invalid is too small", expected="at least 1", got=max_invalid)
+        view = default_view(env)
+        self._base = env.unwrapped
+        self._render = render or view.render
+        if self._render is generic_text:
+            check_readable(env.observation_space, environment_name(env))
+        self._names = name_actions(
+            env.action_space, view.actions if actions is None else actions, environment_name(env)
+        )
+        self._ask = f"Answer with one of: {self._names.listed}"
+        task = view.task if instructions is None else instructions
+        self.instructions = f"{task}\n{self._ask}" if task else self._ask
+        self.max_invalid = max_invalid
+        letters = CHARSET | set(self.instructions) | set(charset)
+        self.observation_space = spaces.Text(LONGEST_OBSERVATION, min_length=0, charset=letters)
+        self.action_space = spaces.Text(LONGEST_ANSWER, min_length=0, charset=letters)
+        self._text = ""
+        self._raw: Any = None
+        self._info: dict[str, Any] = {}
+        self._invalid_in_a_row = 0
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The legal answers, in action order."""
+        return self._names.names
+
+    def messages(self, observation: str) -> Messages:
+        """The chat that asks a model for its answer to an observation."""
+        return [
+            {"role": "system", "content": self.instructions},
+            {"role": "user", "content": observation},
+        ]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode; see `gymnasium.Env.reset`."""
+        raw, info = self.env.reset(seed=seed, options=options)
+        self._invalid_in_a_row = 0
+        self._show(raw, info)
+        return self._text, {
+            **info,
+            "valid": True,
+            "action": None,
+            "error": None,
+            "raw_observation": raw,
+        }
+
+    def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take an answer; see the class for what happens to one that cannot be used."""
+        name, problem = self._names.parse(action)
+        if name is None:
+            return self._refuse(problem)
+        self._invalid_in_a_row = 0
+        raw, reward, terminated, truncated, info = self.env.step(self._names.actions[name])
+        self._show(raw, info)
+        info = {**info, "valid": True, "action": name, "error": None, "raw_observation": raw}
+        return self._text, reward, terminated, truncated, info
+
+    def _show(self, raw: Any, info: dict[str, Any]) -> None:
+        self._raw, self._info = raw, info
+        self._text = self._render(raw, self._base)
+
+    def _refuse(self, problem: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
+        self._invalid_in_a_row += 1
+        # Copies: what an earlier call returned belongs to its caller.
+        info = {
+            **deepcopy(self._info),
+            "valid": False,
+            "action": None,
+            "error": problem,
+            "raw_observation": deepcopy(self._raw),
+        }
+        told = f"{self._text}\n{problem[0].upper()}{problem[1:]}. {self._ask}"
+        return told, 0.0, False, self._invalid_in_a_row >= self.max_invalid, info
