@@ -1,0 +1,124 @@
+"""What a simulation calls: settings, episodes, rewards, and making captured rows safe."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from simtune import config
+from simtune.recording import context
+from simtune.recording.episodes import EpisodeLog
+from simtune.recording.guard import guarded
+from simtune.recording.recorders import active, existing, local_root, recorder_of, recorders
+from simtune.recording.rows import EpisodeRows
+
+
+def configure(
+    *,
+    root: str | os.PathLike[str] | None = None,
+    durability: config.Durability | None = None,
+    backpressure: config.Backpressure | None = None,
+) -> config.Config:
+    """Say where and how decisions are kept; what is not named stays as it is.
+
+    Args:
+        root: directory of the store; `./simtune-data` or `SIMTUNE_ROOT` at first.
+        durability: `buffered` (with the operating system within 20 ms), `os` (on return; survives
+            kill -9), or `disk` (on stable storage on return).
+        backpressure: what happens to the caller where the buffer is full: `block` (waits),
+            `raise` (gets a `BackpressureError`, and every other failure of capture too), or
+            `drop` (the decision is not kept; the next row counts how many were not).
+
+    Returns:
+        The settings now in force.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    path = None if root is None else os.fspath(root)
+    if path:
+        local_root(path)
+    return config.replace(root=path, durability=durability, backpressure=backpressure)
+
+
+def episode(
+    *,
+    env: str | None = None,
+    agent: str | None = None,
+    seed: int | None = None,
+    run_id: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    **metadata: Any,
+) -> EpisodeLog:
+    """An episode to group decisions in: `with simtune.episode(env="maze", seed=3) as log:`.
+
+    Episodes nest: a decision of agent A belongs to the innermost episode of A, else to the
+    innermost one of no agent in particular, else to the innermost one.
+
+    Args:
+        env: name of the environment or simulation.
+        agent: the agent whose decisions it holds, or None for any.
+        seed: the seed it runs with.
+        run_id: groups the episodes of one simulation run.
+        root: the store, where it is not the configured one.
+        **metadata: the caller's own fields.
+
+    Returns:
+        The episode's log, a context manager for `with` and `async with`.
+    """
+    known = metadata if seed is None else {"seed": seed, **metadata}
+    return EpisodeLog(recorder_of(root), env=env, agent=agent, run_id=run_id, metadata=known)
+
+
+def open_episode(
+    *,
+    env: str | None = None,
+    agent: str | None = None,
+    seed: int | None = None,
+    run_id: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    **metadata: Any,
+) -> EpisodeLog:
+    """As `episode`, begun at once and ended by `finish`: for many episodes at a time."""
+    log = episode(env=env, agent=agent, seed=seed, run_id=run_id, root=root, **metadata)
+    log.begin()
+    return log
+
+
+def reward(value: float, *, decision: str | None = None) -> None:
+    """Reward the latest decision of the current episode, or a named one, at any time.
+
+    Args:
+        value: the reward; several rewards of one decision add up.
+        decision: the decision's id.
+    """
+    log = context.rewarded()
+    if log is not None:
+        log.reward(value, decision)
+    else:
+        guarded(_reward_outside, value, decision)
+
+
+def _reward_outside(value: float, decision: str | None) -> None:
+    EpisodeRows(active(), env=None, agent=None, run_id=None).reward(value, decision)
+
+
+def flush() -> None:
+    """Everything captured so far in this process is on stable storage on return.
+
+    Raises:
+        CaptureError: it is not; what could not be written is kept and tried again.
+    """
+    for recorder in recorders():
+        recorder.flush()
+
+
+def seal(root: str | os.PathLike[str]) -> None:
+    """`flush` one store and end its live segment, so that a reader can compact it now.
+
+    Raises:
+        CaptureError: as for `flush`.
+    """
+    recorder = existing(root)
+    if recorder is not None:
+        recorder.seal()

@@ -1,0 +1,163 @@
+"""The rows of one episode: what its start, decisions, rewards and end say."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simtune.errors import CaptureError
+from simtune.recording.announce import announce, listened_to
+from simtune.recording.answers import read_answer
+from simtune.recording.conversion import Notes, describe, plain, to_json
+from simtune.recording.encoding import with_notes
+from simtune.recording.prompts import messages_of
+from simtune.recording.recorder import Recorder
+from simtune.records import Kind, Messages, Row
+
+
+class EpisodeRows:
+    """Writes the rows of one episode; every method raises what goes wrong.
+
+    Args:
+        recorder: where the rows go.
+        env: name of the environment or simulation.
+        agent: the agent whose decisions it holds, or None for any.
+        run_id: groups the episodes of one simulation run.
+    """
+
+    def __init__(
+        self, recorder: Recorder, *, env: str | None, agent: str | None, run_id: str | None
+    ) -> None:
+        self.episode_id = os.urandom(12).hex()
+        self.env = env
+        self.agent = agent
+        self.run_id = run_id
+        self._recorder = recorder
+        # `next` on a count is atomic: steps stay distinct where threads share an episode.
+        self._steps: dict[str | None, itertools.count[int]] = {}
+        self._decisions = itertools.count()
+
+    def start(self, metadata: dict[str, Any]) -> None:
+        """The episode begins."""
+        notes: Notes = {}
+        encoded = to_json(metadata or None, "metadata", notes)
+        announce(
+            "simtune_episode_start", episode_id=self.episode_id, env=self.env, metadata=metadata
+        )
+        row = self._row("episode_start", notes, agent_id=self.agent, metadata=encoded)
+        self._recorder.append(row)
+
+    def decision(
+        self,
+        prompt: Messages | str | None,
+        response: object,
+        *,
+        agent: str | None,
+        parsed: Any,
+        error: BaseException | str | None,
+        observation: Any,
+        metadata: Mapping[str, Any] | None,
+        extra: Mapping[str, Any] | None,
+        **columns: Any,
+    ) -> str | None:
+        """A decision was made; returns its id, None where back-pressure dropped it."""
+        notes: Notes = {}
+        next(self._decisions)
+        answer = read_answer(response, notes)
+        row = self._row(
+            "decision",
+            notes,
+            {**answer.extra, **extra} if extra else answer.extra,
+            agent_id=agent,
+            step=next(self._steps.setdefault(agent, itertools.count())),
+            prompt=None if prompt is None else messages_of(prompt, notes),
+            response=answer.text,
+            prompt_token_ids=answer.prompt_token_ids,
+            token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
+            sampling=to_json(answer.sampling, "sampling", notes),
+            model=answer.model,
+            adapter=answer.adapter,
+            parsed=to_json(parsed, "parsed", notes),
+            observation=to_json(observation, "observation", notes),
+            metadata=to_json(metadata or None, "metadata", notes),
+            error=error_text(error),
+            **columns,
+        )
+        if listened_to("simtune_decision"):
+            # Plugins may change the row in place, never what the simulation goes on to use.
+            row.prompt = plain(row.prompt, "prompt", {})
+            announce("simtune_decision", row=row)
+        return self._recorder.append(row)
+
+    def reward(self, value: float, decision: str | None) -> None:
+        """A decision, of whichever episode, got a reward after it was written."""
+        if not decision:
+            raise CaptureError(
+                "there is no decision to reward",
+                expected="a captured decision in this episode, or decision=ID",
+                fix="reward after the decision; one that back-pressure dropped cannot be rewarded",
+            )
+        self._recorder.append(
+            self._row("reward", {}, agent_id=self.agent, target=decision, reward=float(value))
+        )
+
+    def end(
+        self,
+        aborted: BaseException | None,
+        *,
+        terminated: bool | None = None,
+        truncated: bool | None = None,
+        outcome: Mapping[str, Any] | None = None,
+        prompt: Messages | str | None = None,
+        prompt_token_ids: Sequence[int] = (),
+    ) -> None:
+        """The episode ended, or an exception ended it."""
+        notes: Notes = {}
+        said = dict(outcome or {})
+        metadata = to_json({"outcome": said, "aborted": aborted is not None}, "metadata", notes)
+        announce(
+            "simtune_episode_end",
+            episode_id=self.episode_id,
+            terminated=bool(terminated),
+            truncated=bool(truncated),
+            outcome=said,
+        )
+        row = self._row(
+            "episode_end",
+            notes,
+            agent_id=self.agent,
+            step=next(self._decisions),
+            terminated=terminated,
+            truncated=truncated,
+            metadata=metadata,
+            error=error_text(aborted),
+            prompt=None if prompt is None else messages_of(prompt, notes),
+            prompt_token_ids=prompt_token_ids,
+        )
+        self._recorder.append(row)
+
+    def _row(
+        self, kind: Kind, notes: Notes, extra: Mapping[str, Any] | None = None, /, **columns: Any
+    ) -> Row:
+        noted = with_notes(extra or {}, notes)
+        return Row(
+            kind=kind,
+            episode_id=self.episode_id,
+            run_id=self.run_id,
+            env=self.env,
+            ts=time.time_ns() // 1000,
+            mono_ns=time.monotonic_ns(),
+            extra=to_json(noted or None, "extra", {}),
+            **columns,
+        )
+
+
+def error_text(error: BaseException | str | None) -> str | None:
+    """An exception as one text; text as it is."""
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}: {describe(error, str)}"
+    return error
