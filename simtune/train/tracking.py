@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FLUSH_SECONDS = 1.0
-"""How long metrics may wait, so that a fast loop pays for one transaction a second, not one a step."""
+"""How long metrics may wait: a fast loop pays for one transaction a second, not one a step."""
 
 _MAX_PARAM = 6000
 _BATCH = 100
@@ -147,7 +147,7 @@ class Tracker:
         self.client.log_figure(self.run_id, figure, name)
 
     def model_version(self, name: str, model_id: str, folder: str = "adapter") -> str | None:
-        """Add a version to MLflow's model registry, alias `latest`; returns the version.
+        """Add a version to MLflow's model registry, alias `candidate`; returns the version.
 
         Args:
             name: the registered model; characters that MLflow refuses become dashes.
@@ -167,7 +167,7 @@ class Tracker:
             version = self.client.create_model_version(
                 name, source=source, run_id=self.run_id, tags={"simtune_model_id": model_id}
             )
-            self.client.set_registered_model_alias(name, "latest", version.version)
+            self.client.set_registered_model_alias(name, "candidate", version.version)
         except MlflowException as error:
             self.client.set_tag(self.run_id, "model_version_error", str(error)[:_MAX_PARAM])
             return None
