@@ -255,7 +255,8 @@ def _check_pending(found: pluggy.PluginManager) -> None:
         raise PluginError(
             f"plugin {name!r} implements a hook that does not exist: {error}",
             expected=", ".join(known),
-            fix=f"correct the name, or mark it @hookimpl(optionalhook=True); {_keep_out(str(name))}",
+            fix="correct the name, or mark it with @hookimpl(optionalhook=True); "
+            + _keep_out(str(name)),
         ) from error
 
 

@@ -148,7 +148,7 @@ def _dashed(token: str) -> str:
 
 
 def _option_strings(parser: argparse.ArgumentParser) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for action in parser._actions:
         found.update(action.option_strings)
         if isinstance(action, argparse._SubParsersAction):

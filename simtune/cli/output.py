@@ -15,9 +15,7 @@ def line(text: str = "") -> None:
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print an aligned table: numbers to the right, everything else to the left."""
     cells = [[cell(value) for value in row] for row in rows]
-    widths = [
-        max(len(text) for text in column) for column in zip(headers, *cells, strict=True)
-    ]
+    widths = [max(len(text) for text in column) for column in zip(headers, *cells, strict=True)]
     numeric = [
         bool(rows) and all(isinstance(value, int | float | None) for value in column)
         for column in zip(*rows, strict=True)

@@ -14,6 +14,7 @@ from simtune.errors import PluginError
 from simtune.records import Episode
 from simtune.rewards.registration import RegisteredReward
 
+
 class ScoredEpisode(msgspec.Struct, frozen=True, kw_only=True):
     """What one reward said about one episode.
 

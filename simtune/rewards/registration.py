@@ -19,7 +19,7 @@ HOOK = "simtune_register_rewards"
 DEFAULT = "environment"
 """The reward that counts where none is asked for."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class RegisteredReward(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ class _Registrar:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
                 f"reward name {name!r} cannot be used",
-                expected="letters, digits, `_`, `.` and `-`, not first a sign",
+                expected="1 to 100 letters, digits, `.`, `_`, `-`; the first a letter or digit",
             )
         if not callable(reward):
             raise PluginError(f"reward {name!r} is not callable", got=repr(reward))

@@ -1,0 +1,101 @@
+"""What can be known to be wrong before torch is imported and a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simtune import plugins
+from simtune.errors import DataError, OptionError
+from simtune.train.options import TrainOptions
+
+SOURCES = ("env", "store", "dataset_path")
+"""Options that say where training data comes from; exactly one is given."""
+
+
+def check_inputs(options: TrainOptions) -> None:
+    """Load the plugins, then check model, data source and rewards.
+
+    Raises:
+        OptionError: the model, the source or a reward cannot be used.
+        DataError: the data file or the store is empty.
+        PluginError: a plugin cannot be loaded.
+    """
+    for spec in options.plugin:
+        plugins.load(spec)
+    check_model(options.llm_path)
+    check_source(options)
+    from simtune.rewards.registration import select
+
+    select(options.reward)
+
+
+def check_model(path: str) -> None:
+    """Make sure that a base model is where it is said to be.
+
+    Raises:
+        OptionError: no directory, or one without config.json.
+    """
+    directory = Path(path)
+    if directory.is_dir() and (directory / "config.json").is_file():
+        return
+    if directory.is_dir():
+        adapter = (directory / "adapter_config.json").is_file()
+        got = "a LoRA adapter" if adapter else "a directory without config.json"
+    else:
+        got = "a file" if directory.exists() else "nothing there"
+    raise OptionError(
+        f"no base model in {path!r}",
+        expected="a Hugging Face model directory (with config.json)",
+        got=f"{got} ({directory.resolve()})",
+        fix="simtune models pull-base tiny --output DIR makes one",
+    )
+
+
+def check_source(options: TrainOptions) -> None:
+    """Make sure that exactly one source of data is given, and that it holds something.
+
+    Raises:
+        OptionError: none, several, or one that does not exist.
+        DataError: it is empty.
+    """
+    possible = [name for name in SOURCES if name in options.__struct_fields__]
+    given = [name for name in possible if getattr(options, name) is not None]
+    if len(given) != 1:
+        raise OptionError(
+            "training needs data from one source" if not given else "two sources of data are given",
+            expected="exactly one of " + ", ".join(map(_flag, possible)),
+            got=" and ".join(map(_flag, given)) or "none of them",
+        )
+    if options.dataset_path is not None:
+        _check_dataset(Path(options.dataset_path))
+    if options.store is not None:
+        _check_store(Path(options.store))
+
+
+def _check_dataset(path: Path) -> None:
+    if not path.exists():
+        raise OptionError("the data set does not exist", got=path.resolve())
+    if path.is_dir():
+        raise OptionError(
+            "the data set is a directory",
+            expected="a file of decisions",
+            got=path.resolve(),
+            fix=f"for a store of captured episodes: --store {path}",
+        )
+    if path.stat().st_size == 0:
+        raise DataError("the data set is empty", got=path.resolve())
+
+
+def _check_store(root: Path) -> None:
+    if not root.is_dir():
+        raise OptionError(
+            "the store does not exist",
+            expected="the directory that decisions were captured into",
+            got=root.resolve(),
+        )
+    if not any(path.is_file() for path in root.rglob("*")):
+        raise DataError("the store is empty", got=root.resolve())
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,70 @@
+"""One call to train: checks first, then the method's trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from simtune.train.options import PPOOptions, SFTOptions, TrainOptions, parse_options
+
+if TYPE_CHECKING:
+    from simtune.registry import ModelRecord
+
+OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
+"""Called as `on_step(step, total, metrics)` on the trainer's thread."""
+
+
+def run_tuning(
+    tuning_mode: str = "sft",
+    llm_path: str = "",
+    dataset_path: str | None = None,
+    experiment_name: str = "llm_tuning",
+    tracking_uri: str = "./mlruns",
+    devices: str = "0",
+    **options: Any,
+) -> ModelRecord:
+    """Train an adapter and register it.
+
+    Args:
+        tuning_mode: `sft` or `ppo`.
+        llm_path: directory of the base model.
+        dataset_path: file of decisions; or give `store=` or, for ppo, `env=`.
+        experiment_name: MLflow experiment.
+        tracking_uri: MLflow URI; a plain path means sqlite inside it.
+        devices: GPU indices, such as `"0"`.
+        options: any other option of the method, as on the command line.
+
+    Returns:
+        The record that was written to the registry.
+
+    Raises:
+        OptionError: an option is unknown, unusable or missing.
+        DataError: the data holds nothing to learn from.
+    """
+    given = {
+        "llm_path": llm_path,
+        "dataset_path": dataset_path,
+        "experiment_name": experiment_name,
+        "tracking_uri": tracking_uri,
+        "devices": devices,
+    }
+    return tune(tuning_mode, parse_options(tuning_mode, given | options))
+
+
+def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -> ModelRecord:
+    """Check the inputs, then run the trainer of a method; torch is imported only after the checks.
+
+    Raises:
+        OptionError: an input does not exist, or more or less than one source of data is given.
+        DataError: the data holds nothing to learn from.
+    """
+    from simtune.train.checks import check_inputs
+
+    check_inputs(options)
+    if method == "sft":
+        from simtune.train.sft import train_sft
+
+        return train_sft(cast(SFTOptions, options), on_step=on_step)
+    from simtune.train.ppo import train_ppo
+
+    return train_ppo(cast(PPOOptions, options), on_step=on_step)
