@@ -92,7 +92,7 @@ def reward(value: float, *, decision: str | None = None) -> None:
         value: the reward; several rewards of one decision add up.
         decision: the decision's id.
     """
-    log = context.rewarded()
+    log = context.rewarded() if decision is None else context.current()
     if log is not None:
         log.reward(value, decision)
     else:

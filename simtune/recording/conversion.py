@@ -33,6 +33,8 @@ def exact(value: Any) -> Any:
 
     Serves as msgspec's `enc_hook`; raises TypeError for anything else.
     """
+    if isinstance(value, bool):
+        return value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from simtune.recording.conversion import UNFIT, Notes, describe, exact, plain, text, to_json
+from simtune.recording.guard import attempt
 from simtune.records import Row
 
 _Int32 = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
@@ -88,10 +89,10 @@ def storable(row: Row) -> Row:
     notes: Notes = {}
     fields: dict[str, Any] = {}
     for name in row.__struct_fields__:
-        value = getattr(row, name)
+        value, _ = attempt(exact, getattr(row, name))
         convert = _CONVERSIONS.get(name, _optional_text)
-        fields[name] = convert(value, name, notes)
-    unknown = fields["prompt"] and _unknown_fields(row.prompt or ())
+        fields[name] = convert(getattr(row, name) if value is None else value, name, notes)
+    unknown = _unknown_fields(_as_list(row.prompt))
     extra = with_notes(_held(fields["extra"]), notes)
     if unknown:
         extra = {**extra, "prompt_fields": unknown}
@@ -172,9 +173,11 @@ def _texts(value: Any, path: str, notes: Notes) -> list[str]:
 def _prompt(value: Any, path: str, notes: Notes) -> list[dict[str, Any]] | None:
     if value is None:
         return None
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        value = [value]
-    return [_message(item, f"{path}[{i}]", notes) for i, item in enumerate(value)]
+    return [_message(item, f"{path}[{i}]", notes) for i, item in enumerate(_as_list(value))]
+
+
+def _as_list(prompt: Any) -> Sequence[Any]:
+    return prompt if isinstance(prompt, list | tuple) else [prompt]
 
 
 def _message(value: Any, path: str, notes: Notes) -> dict[str, Any]:
