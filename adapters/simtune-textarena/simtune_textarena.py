@@ -137,7 +137,7 @@ class _Game:
                 self.env.reset(num_players=count, seed=self.seed)
         except AssertionError as error:
             raise EnvironmentSpecError(
-                f"{self.name} cannot be played by {count} player{'s' if count > 1 else ''}: {error}",
+                f"{self.name} is not for {count} player{'s' if count > 1 else ''}: {error}",
                 fix="pass one policy for each player of the game",
             ) from error
 

@@ -9,16 +9,16 @@ from simtune.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from simtune.gym.capture_env import CaptureEnv
-    from simtune.gym.make import as_text, make
-    from simtune.gym.rollout import rollout
+    from simtune.gym.environments import as_text, make
+    from simtune.gym.rollouts import rollout
     from simtune.gym.text_env import TextEnv
 
 _HOME = {
     "CaptureEnv": "capture_env",
     "TextEnv": "text_env",
-    "as_text": "make",
-    "make": "make",
-    "rollout": "rollout",
+    "as_text": "environments",
+    "make": "environments",
+    "rollout": "rollouts",
 }
 
 __all__ = ["CaptureEnv", "TextEnv", "as_text", "make", "rollout"]

@@ -105,11 +105,9 @@ def name_actions(
 
 
 def _checked(space: spaces.Space[Any], name: str, action: Any, owner: str) -> Any:
-    """The action in the form its space wants; lists become arrays."""
-    if not space.contains(action) and isinstance(action, (list, tuple, int, float)):
-        as_array = np.asarray(action, dtype=space.dtype)
-        if space.contains(as_array):
-            return as_array
+    """The action in the form its space wants: lists and numbers become arrays of its type."""
+    if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)):
+        action = np.asarray(action, dtype=space.dtype)
     if not space.contains(action):
         raise EnvironmentSpecError(
             f"action {name!r} is not an action of {owner}", expected=space, got=repr(action)

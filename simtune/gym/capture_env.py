@@ -10,7 +10,7 @@ from gymnasium import Env, Wrapper
 from gymnasium.utils import RecordConstructorArgs
 
 from simtune.gym.asking import messages_for
-from simtune.gym.outcome import outcome
+from simtune.gym.outcomes import outcome
 from simtune.gym.render import environment_name
 from simtune.gym.space_text import plain
 from simtune.recording import EpisodeLog, open_episode

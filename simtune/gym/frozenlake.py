@@ -60,10 +60,14 @@ def random_map(
     max_steps: int = 20,
     render_mode: str | None = None,
 ) -> gymnasium.Env[int, int]:
-    """Make `RandomFrozenLake` with a time limit; arguments as there.
+    """Make `RandomFrozenLake` with a time limit.
 
     Args:
+        size: rows and columns of the map.
+        p: share of cells that are ice.
+        slippery: whether a step may slide sideways.
         max_steps: steps after which an episode is truncated.
+        render_mode: as in FrozenLake.
     """
     return gymnasium.make(
         ID,

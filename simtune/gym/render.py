@@ -10,9 +10,10 @@ from simtune.gym.space_text import space_text
 from simtune.gym.view import Render, View
 
 
-def environment_name(env: Env[Any, Any]) -> str:
-    """The registered id where there is one, else the class of the unwrapped environment."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+def environment_name(env: Env[Any, Any], otherwise: str | None = None) -> str:
+    """The registered id where there is one; else `otherwise`, or the unwrapped class's name."""
+    spec = env.unwrapped.spec
+    return spec.id if spec is not None else otherwise or type(env.unwrapped).__name__
 
 
 def generic_text(observation: Any, env: Env[Any, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gymnasium import Env
 
 from simtune.gym.asking import messages_for
-from simtune.gym.outcome import outcome
+from simtune.gym.outcomes import outcome
 from simtune.gym.space_text import plain
 from simtune.records import Decision, Episode, Messages
 from simtune.reply import Reply

@@ -17,13 +17,13 @@ from simtune.gym.space_text import check_readable
 from simtune.records import Messages
 
 _UNICODE_BLOCKS = (
-    range(0xA0, 0x530),  # Latin, Greek, Cyrillic
-    range(0x2010, 0x2070),  # general punctuation
-    range(0x2190, 0x2400),  # arrows, mathematical operators, technical
-    range(0x2500, 0x27C0),  # box drawing, blocks, shapes, chess and card symbols, dingbats
+    range(0xA0, 0x180),  # Latin with accents
+    range(0x2010, 0x2060),  # dashes, quotes, ellipsis
+    range(0x2190, 0x2200),  # arrows
+    range(0x2500, 0x2700),  # box drawing, blocks, shapes, chess and card symbols
 )
 CHARSET = frozenset(string.printable) | {chr(code) for block in _UNICODE_BLOCKS for code in block}
-"""Characters of the observation space, besides those of the action names and instructions."""
+"""Characters of the observation space, besides those of the action names."""
 
 LONGEST_OBSERVATION = 65_536
 LONGEST_ANSWER = 4_096
@@ -87,9 +87,10 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         task = view.task if instructions is None else instructions
         self.instructions = f"{task}\n{self._ask}" if task else self._ask
         self.max_invalid = max_invalid
-        letters = CHARSET | set(self.instructions) | set(charset)
-        self.observation_space = spaces.Text(LONGEST_OBSERVATION, min_length=0, charset=letters)
-        self.action_space = spaces.Text(LONGEST_ANSWER, min_length=0, charset=letters)
+        spoken = frozenset(string.printable) | set(self._names.listed)
+        shown = CHARSET | set(self._ask) | set(charset)
+        self.observation_space = spaces.Text(LONGEST_OBSERVATION, min_length=0, charset=shown)
+        self.action_space = spaces.Text(LONGEST_ANSWER, min_length=0, charset=spoken)
         self._text = ""
         self._raw: Any = None
         self._info: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from gymnasium import Env
 
 from simtune.errors import EnvironmentSpecError, OptionError
 from simtune.gym.asking import Act, Policy, batched
-from simtune.gym.make import as_text, make
+from simtune.gym.environments import as_text, make
 from simtune.gym.render import environment_name
 from simtune.gym.slot import Log, Slot, Unrecorded
 from simtune.recording import open_episode
@@ -63,7 +63,9 @@ def rollout(
         if value < 1:
             raise OptionError(f"{name} is too small", expected="at least 1", got=value)
     act = batched(policy)
-    open_log: Callable[..., Log] = partial(open_episode, root=root) if capture else _unrecorded
+    open_log: Callable[..., Log] = _unrecorded
+    if capture:
+        open_log = partial(open_episode, root=root)
     played: dict[int, Episode] = {}
     with _Slots(env, min(num_envs, episodes), run_id) as slots:
         for index, episode in _play(slots, act, episodes, seed, open_log):
@@ -112,7 +114,7 @@ class _Slots:
         self._slots: list[Slot] = []
         for _ in range(count):
             made = make_one()
-            self._slots.append(Slot(made, name or environment_name(made), run_id))
+            self._slots.append(Slot(made, environment_name(made, name), run_id))
 
     def __enter__(self) -> list[Slot]:
         return self._slots

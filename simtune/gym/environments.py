@@ -66,6 +66,9 @@ def as_text(env: Env[Any, Any]) -> Env[str, str]:
 
 
 def _from_registry(env_id: str, kwargs: dict[str, Any]) -> Env[Any, Any]:
+    if env_id.startswith("simtune/"):
+        # Importing it registers its id, so that the name in a store can be made again.
+        importlib.import_module("simtune.gym.frozenlake")
     try:
         return gymnasium.make(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
