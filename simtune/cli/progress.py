@@ -23,6 +23,7 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int | None = None) -> None:
+        """Remember the names; nothing is shown before `with`."""
         self._what = what
         self._total = total
         self._done = 0

@@ -18,6 +18,10 @@ _DEFAULT_METHOD = "sft"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every field of every method's options is a flag."""
+    parser.usage = (
+        f"simtune train [{'|'.join(METHODS)}] --llm-path DIR "
+        "(--store ROOT | --dataset-path FILE | --env SPEC) [options]"
+    )
     parser.add_argument("method", nargs="?", choices=sorted(METHODS), help="training method")
     parser.add_argument(
         "--tuning-mode", choices=sorted(METHODS), help="the same as METHOD (default: sft)"

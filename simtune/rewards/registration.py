@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -44,7 +44,7 @@ def collect() -> dict[str, RegisteredReward]:
     Raises:
         PluginError: two rewards have the same name.
     """
-    return dict(_gather(plugins.implementations(HOOK))[0])
+    return dict(gather(plugins.implementations(HOOK))[0])
 
 
 def select(specs: Sequence[str]) -> list[tuple[RegisteredReward, float]]:
@@ -57,14 +57,14 @@ def select(specs: Sequence[str]) -> list[tuple[RegisteredReward, float]]:
     return list(_select(tuple(specs) or (DEFAULT,), plugins.implementations(HOOK)))
 
 
-_Implementations = tuple[tuple[str, Callable[..., Any]], ...]
+Implementations: TypeAlias = tuple[tuple[str, Callable[..., Any]], ...]
 
 
 @functools.lru_cache(maxsize=8)
 def _select(
-    specs: tuple[str, ...], implementations: _Implementations
+    specs: tuple[str, ...], implementations: Implementations
 ) -> tuple[tuple[RegisteredReward, float], ...]:
-    known, failures = _gather(implementations)
+    known, failures = gather(implementations)
     chosen: dict[str, tuple[RegisteredReward, float]] = {}
     for spec in specs:
         name, weight = _parse(spec)
@@ -103,10 +103,20 @@ def _unknown(
 
 
 @functools.lru_cache(maxsize=1)
-def _gather(
-    implementations: _Implementations,
+def gather(
+    implementations: Implementations,
 ) -> tuple[dict[str, RegisteredReward], tuple[plugins.Failure, ...]]:
-    """Call the hook of one plugin after the other; once per set of plugins."""
+    """Call the hook of one plugin after the other; once per set of plugins.
+
+    Args:
+        implementations: name and `simtune_register_rewards` of each plugin.
+
+    Returns:
+        The rewards by name, and the plugins that raised.
+
+    Raises:
+        PluginError: two rewards have the same name.
+    """
     found: dict[str, RegisteredReward] = {}
     failures = []
     for plugin, function in implementations:
