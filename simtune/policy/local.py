@@ -51,6 +51,7 @@ class LocalPolicy:
         self.name = name
         self.adapter = adapter
         self.generator = torch.Generator(device=model.device).manual_seed(seed)
+        self.pad_id: int = tokenizer.pad_token_id or 0
         self._eos_ids = stop_ids(model, tokenizer)
 
     @classmethod
@@ -85,7 +86,7 @@ class LocalPolicy:
             self.model,
             prompt_ids,
             eos_ids=self._eos_ids,
-            pad_id=self.tokenizer.pad_token_id or 0,
+            pad_id=self.pad_id,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             greedy=self.greedy,

@@ -46,9 +46,7 @@ def policy_loss(
     return loss.sum() / normalizer
 
 
-def value_loss(
-    values: torch.Tensor, returns: torch.Tensor, *, normalizer: float
-) -> torch.Tensor:
+def value_loss(values: torch.Tensor, returns: torch.Tensor, *, normalizer: float) -> torch.Tensor:
     """Half squared error of the critic, summed over decisions `[D]` and divided."""
     return 0.5 * (values - returns).pow(2).sum() / normalizer
 
