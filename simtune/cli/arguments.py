@@ -51,7 +51,9 @@ def given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """
     found = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {
-        name: pairs(value, option=flag(name)) if isinstance(value, _Pairs) else value
+        name: pairs(value, option=ALIASES.get(name, flag(name)))
+        if isinstance(value, _Pairs)
+        else value
         for name, value in found.items()
     }
 
@@ -132,7 +134,7 @@ def _add_flag(
         dest=name,
         action=action,
         default=argparse.SUPPRESS,
-        metavar=_metavar(kind),
+        metavar=_metavar(kind) + ("|null" if _switched_off_by_null(users[0][1]) else ""),
         help=(description + _defaults(users)).replace("%", "%%"),
     )
 
@@ -149,6 +151,11 @@ def _described(kind: inspect.Type) -> tuple[inspect.Type, str]:
             kind = next(each for each in kind.types if not isinstance(each, inspect.NoneType))
         else:
             return kind, description
+
+
+def _switched_off_by_null(field: inspect.Field) -> bool:
+    kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
+    return field.default is not None and isinstance(kind, inspect.UnionType)
 
 
 def _metavar(kind: inspect.Type) -> str:

@@ -1,0 +1,115 @@
+"""What is found wrong before torch is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from simtune import plugins, run_tuning
+from simtune.errors import DataError, OptionError, PluginError
+from simtune.train.checks import check_inputs, check_model
+from simtune.train.options import parse_options
+
+
+@pytest.fixture(autouse=True)
+def fresh_plugins():
+    plugins.reset()
+    yield
+    plugins.reset()
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "base"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    return str(path)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('[{"prompt": "?", "output": "!", "rating": 5}]')
+    return str(path)
+
+
+def options(method="ppo", **values):
+    return parse_options(method, values)
+
+
+def test_good_inputs_pass(model, dataset, tmp_path):
+    check_inputs(options(llm_path=model, dataset_path=dataset))
+    check_inputs(options("sft", llm_path=model, dataset_path=dataset, reward=["valid=2"]))
+    check_inputs(options(llm_path=model, env="FrozenLake-v1"))
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OptionError, match=r"(?s)no base model in.*missing.*pull-base"):
+        check_model(str(tmp_path / "missing"))
+    with pytest.raises(OptionError, match=r"without config.json"):
+        check_model(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(OptionError, match="a LoRA adapter"):
+        check_model(str(tmp_path))
+
+
+def test_exactly_one_source_of_data(model, dataset):
+    with pytest.raises(OptionError, match=r"(?s)one source.*--env, --store, --dataset-path"):
+        check_inputs(options(llm_path=model))
+    with pytest.raises(OptionError, match=r"(?s)two sources.*--env and --dataset-path"):
+        check_inputs(options(llm_path=model, env="E", dataset_path=dataset))
+    with pytest.raises(OptionError, match=r"(?s)exactly one of --store, --dataset-path"):
+        check_inputs(options("sft", llm_path=model))
+
+
+def test_a_source_holds_something(model, tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.touch()
+    with pytest.raises(DataError, match="data set is empty"):
+        check_inputs(options(llm_path=model, dataset_path=str(empty)))
+    with pytest.raises(OptionError, match="data set does not exist"):
+        check_inputs(options(llm_path=model, dataset_path=str(tmp_path / "no.json")))
+    with pytest.raises(OptionError, match=r"(?s)is a directory.*--store"):
+        check_inputs(options(llm_path=model, dataset_path=str(tmp_path)))
+    with pytest.raises(OptionError, match="store does not exist"):
+        check_inputs(options(llm_path=model, store=str(tmp_path / "no")))
+    (tmp_path / "store").mkdir()
+    with pytest.raises(DataError, match="store is empty"):
+        check_inputs(options(llm_path=model, store=str(tmp_path / "store")))
+
+
+def test_rewards_and_plugins_are_looked_up(model, dataset, tmp_path):
+    with pytest.raises(OptionError, match="did you mean 'success'"):
+        check_inputs(options(llm_path=model, dataset_path=dataset, reward=["sucess"]))
+    with pytest.raises(PluginError, match="does not exist"):
+        check_inputs(options(llm_path=model, dataset_path=dataset, plugin=["no.py"]))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from simtune import hookimpl\n@hookimpl\ndef simtune_register_rewards(register):\n"
+        "    register('mine', lambda episode: 1.0)\n"
+    )
+    check_inputs(
+        options(llm_path=model, dataset_path=dataset, plugin=[str(plugin)], reward=["mine"])
+    )
+
+
+def test_run_tuning_refuses_what_the_command_refuses(model):
+    with pytest.raises(OptionError, match="unknown training method 'dqn'"):
+        run_tuning("dqn", llm_path=model)
+    with pytest.raises(OptionError, match="did you mean 'learning_rate'"):
+        run_tuning(tuning_mode="sft", llm_path=model, leaning_rate=1)
+    with pytest.raises(OptionError, match="no base model is named"):
+        run_tuning()
+    with pytest.raises(OptionError, match=r"(?s)one source"):
+        run_tuning(tuning_mode="ppo", llm_path=model)
+
+
+def test_wrong_input_is_found_without_torch():
+    code = (
+        "import sys, simtune\n"
+        "try: simtune.run_tuning('ppo', llm_path='no-model', env='E')\n"
+        "except simtune.errors.OptionError: pass\n"
+        "print({'torch', 'transformers', 'pyarrow', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
