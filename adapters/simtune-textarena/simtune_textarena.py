@@ -305,10 +305,12 @@ class _Seat:
     ) -> None:
         """Give the last decision the game's reward, and close the episode."""
         episode = self.episode
-        if reward is not None and episode.decisions:
+        if episode.decisions:
             last = episode.decisions[-1]
-            last.reward = float(reward)
-            self.log.reward(last.reward, decision=last.decision_id)
+            last.terminated, last.truncated = terminated, not terminated
+            if reward is not None:
+                last.reward = float(reward)
+                self.log.reward(last.reward, decision=last.decision_id)
         episode.ended = True
         episode.terminated, episode.truncated = terminated, not terminated
         episode.final_prompt = final_prompt

@@ -8,37 +8,18 @@ import uuid
 from array import array
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from gymnasium import Env
 
 from simtune.gym.asking import messages_for
 from simtune.gym.outcomes import outcome
 from simtune.gym.space_text import plain
+from simtune.recording import EpisodeLog
 from simtune.records import Decision, Episode, Messages
 from simtune.reply import Reply
 
 DECISION_POINT = "step"
-
-
-class Log(Protocol):
-    """The part of `simtune.recording.EpisodeLog` that a roll-out writes to."""
-
-    id: str
-
-    def decision(self, prompt: Messages, response: str, **fields: Any) -> str:
-        """Keep a decision; returns its id."""
-
-    def finish(self, **fields: Any) -> None:
-        """Keep how the episode ended."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        """Keep the episode as aborted where there is an error."""
 
 
 class Unrecorded:
@@ -62,6 +43,9 @@ class Unrecorded:
         trace: TracebackType | None,
     ) -> None:
         """Nothing to keep."""
+
+
+Log: TypeAlias = EpisodeLog | Unrecorded
 
 
 class Slot:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -111,6 +112,7 @@ def test_tic_tac_toe_is_one_episode_for_each_player(tmp_path):
     assert [d.response for d in loser.decisions] == ["[3]", "[4]"]
     assert [d.reward for d in winner.decisions] == [None, None, 1.0]
     assert [d.reward for d in loser.decisions] == [None, -1.0]
+    assert [d.terminated for d in loser.decisions] == [False, True]
     assert (winner.success, loser.success) == (True, False)
     assert winner.outcome["reason"] == "Player 0 has won!"
     assert "you will be 'O'" in winner.decisions[0].prompt[0]["content"]
@@ -191,3 +193,11 @@ def test_a_player_that_raises_leaves_an_aborted_episode(tmp_path):
 def test_what_cannot_be_played_says_why(env_id, policies, error, message, tmp_path):
     with pytest.raises(error, match=message):
         play(env_id, policies, episodes=1, root=str(tmp_path))
+
+
+def test_the_readmes_code_runs(capsys):
+    page = Path(__file__).parents[1] / "README.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    exec(block, {})
+    assert "of 10 solved" in capsys.readouterr().out
+    assert len(list(simtune.read("./simtune-data").episodes())) == 30
