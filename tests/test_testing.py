@@ -133,7 +133,7 @@ def test_an_adapter_may_use_the_root_it_is_given():
 
 
 def test_an_adapter_that_captures_nothing_fails():
-    with pytest.raises(DataError, match="no episode was captured"):
+    with pytest.raises(DataError, match="no captured decisions"):
         testing.check_adapter(lambda root: None)
 
 

