@@ -13,7 +13,7 @@ from simtune.gym.frozenlake import random_map
 from simtune.records import Messages
 
 MOVES = {"left": (0, -1), "down": (1, 0), "right": (0, 1), "up": (-1, 0)}
-INSTRUCTIONS = "Walk from P over F to G. H is a hole."
+INSTRUCTIONS = "Walk to G."
 MAX_STEPS = 16
 
 
