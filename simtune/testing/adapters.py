@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simtune.errors import DataError
-from simtune.records import Decision, Episode
+from simtune.records import Decision, Episode, Message
 
 
 def check_adapter(simulate: Callable[[Path], object]) -> list[Episode]:
@@ -69,10 +69,15 @@ def _episode_problems(episode: Episode) -> Iterator[str]:
             yield f"steps of agent {agent!r} are {found}, not 0, 1, 2, ..."
 
 
+def _says_something(message: Message) -> bool:
+    said = message.get("content") is not None or message.get("tool_calls")
+    return bool(message.get("role") and said)
+
+
 def _decision_problems(decision: Decision) -> Iterator[str]:
     if not decision.prompt:
         yield "it has no prompt"
-    if any(not message.get("role") or "content" not in message for message in decision.prompt):
+    if any(not _says_something(message) for message in decision.prompt):
         yield "a message of its prompt lacks role or content"
     if not decision.valid and not decision.error:
         yield "it is invalid without saying why"
