@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simtune.cli import arguments, output
 from simtune.cli.progress import Progress
 from simtune.errors import OptionError
-from simtune.train.options import METHODS, parse_options
+from simtune.train.options import METHODS, TrainOptions, parse_options
 from simtune.train.tuning import tune
+
+if TYPE_CHECKING:
+    from simtune.registry import ModelRecord
 
 HELP = "Train a LoRA adapter and register it."
 
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.json(record)
     else:
-        _print(record, options.models_dir)
+        _print(record, options)
     return 0
 
 
@@ -74,16 +77,27 @@ def _refuse_other_methods(method: str, values: dict[str, Any]) -> None:
             )
 
 
-def _print(record: Any, models_dir: str) -> None:
+def _print(record: ModelRecord, options: TrainOptions) -> None:
     from simtune.registry import Registry
 
     output.line(f"registered {record.id}")
-    output.line(f"  path    {Registry(models_dir).path(record)}")
-    for name, value in record.metrics.items():
-        output.line(f"  {name}  {output.cell(value)}")
+    facts = {"path": Registry(options.models_dir).path(record)} | _learned_from(record)
+    width = max(map(len, [*facts, *record.metrics]))
+    for name, value in [*facts.items(), *record.metrics.items()]:
+        output.line(f"  {name:<{width}}  {output.cell(value)}")
+    where = f" --models-dir {options.models_dir}"
+    env = getattr(options, "env", None) or "ENV"
     output.line("next:")
-    output.line(f"  simtune models show {record.id} --models-dir {models_dir}")
+    output.line(f"  simtune models show {record.id}{where}")
     output.line(
-        f"  simtune eval --env ENV --llm-path {record.base_model} --model base "
-        f"--model {record.id} --models-dir {models_dir}"
+        f"  simtune eval --env {env} --llm-path {record.base_model} --model base "
+        f"--model {record.id}{where}"
     )
+
+
+def _learned_from(record: ModelRecord) -> dict[str, object]:
+    if record.data is None:
+        return {}
+    skipped = [f"{count} {reason}" for reason, count in record.data.skipped.items() if count]
+    learned: dict[str, object] = {"decisions": record.data.decisions}
+    return learned | ({"skipped": ", ".join(skipped)} if skipped else {})

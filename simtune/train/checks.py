@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simtune import plugins
 from simtune.errors import DataError, OptionError
-from simtune.train.options import TrainOptions
+from simtune.train.options import PPOOptions, TrainOptions
 
 SOURCES = ("env", "store", "dataset_path")
 """Options that say where training data comes from; exactly one is given."""
@@ -18,6 +18,7 @@ def check_inputs(options: TrainOptions) -> None:
     Raises:
         OptionError: the model, the source or a reward cannot be used.
         DataError: the data file or the store is empty.
+        EnvironmentSpecError: the environment cannot be made, or cannot be turned into text.
         PluginError: a plugin cannot be loaded.
     """
     for spec in options.plugin:
@@ -57,6 +58,7 @@ def check_source(options: TrainOptions) -> None:
     Raises:
         OptionError: none, several, or one that does not exist.
         DataError: it is empty.
+        EnvironmentSpecError: it is an environment that cannot be used.
     """
     possible = [name for name in SOURCES if name in options.__struct_fields__]
     given = [name for name in possible if getattr(options, name) is not None]
@@ -70,6 +72,10 @@ def check_source(options: TrainOptions) -> None:
         _check_dataset(Path(options.dataset_path))
     if options.store is not None:
         _check_store(Path(options.store))
+    if isinstance(options, PPOOptions) and options.env is not None:
+        from simtune import gym
+
+        gym.make(options.env, **options.env_arg).close()
 
 
 def _check_dataset(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from simtune.cli import main as frame
 from simtune.cli import train
-from simtune.registry import ModelRecord
+from simtune.registry import DataSeen, ModelRecord
 
 
 @pytest.fixture
@@ -33,6 +33,9 @@ def trained(monkeypatch, tmp_path):
             size_bytes=10,
             weights_sha256="0" * 64,
             metrics={"loss": 0.5},
+            data=DataSeen(
+                source="file", root="f", digest="d", decisions=7, skipped={"unrated": 2, "long": 0}
+            ),
         )
 
     monkeypatch.setattr(train, "tune", tune)
@@ -151,7 +154,13 @@ def test_wrong_keys_of_the_file_are_named(trained, capsys, tmp_path, text, said)
 def test_it_prints_the_record_and_what_comes_next(trained, capsys):
     run("sft", "--llm-path", "base", "--store", "s", "--models-dir", "m")
     shown = capsys.readouterr()
-    assert "registered sft-1\n" in shown.out
+    assert shown.out.splitlines()[:5] == [
+        "registered sft-1",
+        "  path       m/sft-1",
+        "  decisions  7",
+        "  skipped    2 unrated",
+        "  loss       0.5",
+    ]
     assert "simtune models show sft-1 --models-dir m" in shown.out
     assert "--llm-path base --model base --model sft-1" in shown.out
     assert "sft: 2/2" in shown.err and "loss 0.5" in shown.err

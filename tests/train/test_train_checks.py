@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from simtune import plugins, run_tuning
-from simtune.errors import DataError, OptionError, PluginError
+from simtune.errors import DataError, EnvironmentSpecError, OptionError, PluginError
 from simtune.train.checks import check_inputs, check_model
 from simtune.train.options import parse_options
 
@@ -57,7 +57,7 @@ def test_exactly_one_source_of_data(model, dataset):
     with pytest.raises(OptionError, match=r"(?s)one source.*--env, --store, --dataset-path"):
         check_inputs(options(llm_path=model))
     with pytest.raises(OptionError, match=r"(?s)two sources.*--env and --dataset-path"):
-        check_inputs(options(llm_path=model, env="E", dataset_path=dataset))
+        check_inputs(options(llm_path=model, env="FrozenLake-v1", dataset_path=dataset))
     with pytest.raises(OptionError, match=r"(?s)exactly one of --store, --dataset-path"):
         check_inputs(options("sft", llm_path=model))
 
@@ -76,6 +76,14 @@ def test_a_source_holds_something(model, tmp_path):
     (tmp_path / "store").mkdir()
     with pytest.raises(DataError, match="store is empty"):
         check_inputs(options(llm_path=model, store=str(tmp_path / "store")))
+
+
+def test_an_environment_is_made_once_to_see_that_it_works(model):
+    with pytest.raises(EnvironmentSpecError, match="NoSuchLake"):
+        check_inputs(options(llm_path=model, env="NoSuchLake-v1"))
+    with pytest.raises(EnvironmentSpecError, match="Discrete"):
+        check_inputs(options(llm_path=model, env="Pendulum-v1"))
+    check_inputs(options(llm_path=model, env="FrozenLake-v1", env_arg={"map_name": "8x8"}))
 
 
 def test_rewards_and_plugins_are_looked_up(model, dataset, tmp_path):
