@@ -79,4 +79,5 @@ def _map(messages: Messages) -> list[list[str]]:
 def _neighbours(messages: Messages) -> dict[str, str]:
     rows = _lines(messages)
     around = rows[len(rows[0].split())]
-    return dict(tuple(part.split()) for part in around.split(", "))
+    pairs = (part.split() for part in around.split(", "))
+    return {move: cell for move, cell in pairs}

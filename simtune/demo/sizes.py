@@ -85,9 +85,7 @@ def sizes(options: DemoOptions) -> Sizes:
     """
     known = {"tiny": _TINY, "smollm2-135m": _SMOLLM2}
     if options.model not in known:
-        raise OptionError(
-            f"the demo has no model {options.model!r}", expected=" | ".join(known)
-        )
+        raise OptionError(f"the demo has no model {options.model!r}", expected=" | ".join(known))
     full = known[options.model]
     if not options.quick:
         return full

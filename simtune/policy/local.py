@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ class LocalPolicy:
                     expected="a directory with adapter_config.json",
                     fix="simtune models ls",
                 )
-            model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+            with quiet():
+                model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
         settings.setdefault("name", str(model_dir))
         return cls(model, tokenizer, **settings)
 
@@ -146,9 +148,10 @@ def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
             fix="simtune models pull-base tiny --output base-tiny",
         )
     on_gpu = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(
-        str(model_dir), dtype=torch.bfloat16 if on_gpu else torch.float32
-    )
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            str(model_dir), dtype=torch.bfloat16 if on_gpu else torch.float32
+        )
     tokenizer = AutoTokenizer.from_pretrained(str(model_dir))
     if tokenizer.chat_template is None:
         raise OptionError(
@@ -156,6 +159,20 @@ def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
             expected="chat_template.jinja or chat_template in tokenizer_config.json",
         )
     return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars off while a model is read or written."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -133,7 +133,7 @@ def fit_to_play(
         logits = model(**batch).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         last = loss.item()
@@ -145,5 +145,8 @@ def fit_to_play(
 
 def save_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
     """Save in Hugging Face format, so that every loader takes it like any other model."""
-    model.save_pretrained(output)
+    from simtune.policy.local import quiet
+
+    with quiet():
+        model.save_pretrained(output)
     tokenizer.save_pretrained(output)

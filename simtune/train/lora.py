@@ -109,7 +109,7 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
 @contextmanager
 def _without_alias_warning() -> Iterator[None]:
-    """peft 0.21 reads a name that transformers 5.2x deprecates; no user can act on that."""
+    """Peft 0.21 reads a name that transformers 5.2x deprecates; no user can act on that."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         yield

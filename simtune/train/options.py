@@ -24,9 +24,9 @@ class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reward: Annotated[
         list[str], Meta(description="NAME[=WEIGHT], repeatable; default: the environment's reward")
     ] = msgspec.field(default_factory=list)
-    plugin: Annotated[
-        list[str], Meta(description="plugin file or module to load, repeatable")
-    ] = msgspec.field(default_factory=list)
+    plugin: Annotated[list[str], Meta(description="plugin file or module to load, repeatable")] = (
+        msgspec.field(default_factory=list)
+    )
     adapter: Annotated[
         str | None, Meta(description="adapter to start from: model id, `latest` or `champion`")
     ] = None
@@ -36,9 +36,9 @@ class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = "./mlruns"
     models_dir: Annotated[str, Meta(description="registry of adapters")] = "./models"
     description: Annotated[str, Meta(description="free text for the registry")] = ""
-    devices: Annotated[str, Meta(description='GPU indices, such as "0"; CPU where there is none')] = (
-        "0"
-    )
+    devices: Annotated[
+        str, Meta(description='GPU indices, such as "0"; CPU where there is none')
+    ] = "0"
     seed: Annotated[int, Meta(description="seed of everything random")] = 0
     lora_r: Annotated[int, Meta(description="rank of the LoRA matrices", ge=1)] = 16
     lora_alpha: Annotated[int, Meta(description="LoRA scale numerator", ge=1)] = 32
@@ -75,12 +75,12 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     env: Annotated[
         str | None, Meta(description="gymnasium id, or module:callable that returns an environment")
     ] = None
-    env_arg: Annotated[
-        dict[str, Any], Meta(description="K=V for the environment, repeatable")
-    ] = msgspec.field(default_factory=dict)
-    capture_root: Annotated[
-        str, Meta(description="store that roll-outs are captured into")
-    ] = "./simtune-data"
+    env_arg: Annotated[dict[str, Any], Meta(description="K=V for the environment, repeatable")] = (
+        msgspec.field(default_factory=dict)
+    )
+    capture_root: Annotated[str, Meta(description="store that roll-outs are captured into")] = (
+        "./simtune-data"
+    )
     iterations: Annotated[int, Meta(description="roll-out and update rounds", ge=1)] = 20
     episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
     num_envs: Annotated[int, Meta(description="environments stepped together", ge=1)] = 32
@@ -137,7 +137,9 @@ def parse_options(method: str, values: dict[str, Any]) -> TrainOptions:
             near = difflib.get_close_matches(name, kind.__struct_fields__, n=1)
             raise OptionError(
                 f"unknown option {name!r} for {method}",
-                expected=f"did you mean {near[0]!r}?" if near else ", ".join(kind.__struct_fields__),
+                expected=f"did you mean {near[0]!r}?"
+                if near
+                else ", ".join(kind.__struct_fields__),
             )
     try:
         options = msgspec.convert(named, kind, strict=False)

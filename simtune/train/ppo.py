@@ -224,7 +224,7 @@ class PPO:
         out = self.model(batch, actor=actor)
         loss, metrics = self._loss(batch, out, actor=actor)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.actor, self.options.max_grad_norm)
         head = torch.nn.utils.clip_grad_norm_(
             self.model.value_head.parameters(), self.options.max_grad_norm

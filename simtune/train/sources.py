@@ -28,7 +28,6 @@ from simtune.train.episode_turns import EpisodeTurns, episode_turns
 from simtune.train.options import PPOOptions
 from simtune.train.turns import Turn, collate
 
-
 RECOMPUTE_BATCH = 64
 """Rows per pass when behaviour log-probabilities are recomputed."""
 
@@ -113,7 +112,9 @@ class EnvSource:
 class LoggedSource:
     """The same logged episodes in every round."""
 
-    def __init__(self, episodes: list[EpisodeTurns], metrics: dict[str, float], seen: DataSeen):
+    def __init__(
+        self, episodes: list[EpisodeTurns], metrics: dict[str, float], seen: DataSeen
+    ) -> None:
         self._gathered = Gathered(episodes=episodes, metrics=metrics)
         self._seen = seen
 

@@ -52,6 +52,7 @@ class Tracker:
         self.experiment = experiment
         self.uri, self._artifact_root = resolve_tracking_uri(tracking_uri)
         self.run_id = ""
+        self.experiment_id = ""
         self._run_name = run_name
         self._tags = dict(tags or {})
         self._client: MlflowClient | None = None
@@ -76,9 +77,9 @@ class Tracker:
         try:
             with _quiet():
                 self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-                experiment_id = self._experiment_id(self._client)
+                self.experiment_id = self._find_experiment(self._client)
                 run = self._client.create_run(
-                    experiment_id, run_name=self._run_name, tags=self._tags
+                    self.experiment_id, run_name=self._run_name, tags=self._tags
                 )
         except MlflowException as error:
             raise TrainingError(
@@ -173,7 +174,7 @@ class Tracker:
             return None
         return str(version.version)
 
-    def _experiment_id(self, client: MlflowClient) -> str:
+    def _find_experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)
         if found is not None:
             return str(found.experiment_id)
