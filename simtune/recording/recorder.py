@@ -184,10 +184,8 @@ class Recorder:
                 frames, self._frames = self._frames, []
                 next_seq = self._next_seq
             chunk = self._unwritten = self._unwritten + b"".join(frames)
-            if chunk:
-                self._log.append(chunk, self._unwritten_from, sync=sync)
-            elif sync:
-                self._log.sync()
+            if chunk or sync:
+                self._log.append(chunk, self._unwritten_from, next_seq, sync=sync)
             self._unwritten, self._unwritten_from = b"", next_seq
             if sync:
                 self._synced = next_seq

@@ -47,8 +47,10 @@ def segment_path(directory: Path, writer: str, segno: int) -> Path:
 class Segment:
     """A segment that this process writes; methods raise OSError, and nothing is retried here."""
 
-    def __init__(self, directory: Path, *, writer: str, segno: int, first_seq: int) -> None:
-        """Make the file, lock it, write its header, and only then give it its name."""
+    def __init__(
+        self, directory: Path, *, writer: str, segno: int, first_seq: int, content: bytes = b""
+    ) -> None:
+        """Make the file, lock it, write header and content, and only then give it its name."""
         header = SegmentHeader(
             writer=writer,
             segno=segno,
@@ -61,14 +63,15 @@ class Segment:
         self.opened = time.monotonic()
         self.records_from = self.size = 0
         self._directory_synced = False
-        self._fd = self._create(encode_header(header))
+        self._fd = self._create(encode_header(header), content)
 
-    def _create(self, header: bytes) -> int:
+    def _create(self, header: bytes, content: bytes) -> int:
         made = self.path.with_suffix(".new")
-        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.records_from = self.size = _write_all(fd, header)
+            self.records_from = _write_all(fd, header)
+            self.size = self.records_from + _write_all(fd, content)
             os.rename(made, self.path)
         except OSError:
             os.close(fd)
@@ -93,9 +96,13 @@ class Segment:
             self._directory_synced = True
 
     def cut(self, size: int) -> None:
-        """Remove what was written beyond `size`."""
-        os.ftruncate(self._fd, size)
+        """Remove what was written beyond `size`; from here on it is not counted in any case."""
         self.size = size
+        os.ftruncate(self._fd, size)
+
+    def read_from(self, offset: int) -> bytes:
+        """What was written from an offset on."""
+        return os.pread(self._fd, self.size - offset, offset)
 
     def seal(self, next_seq: int) -> None:
         """Write the seal, make all of it durable, and let go of the file in any case."""
@@ -111,8 +118,7 @@ class Segment:
 
 
 def _write_all(fd: int, data: bytes) -> int:
-    written = os.write(fd, data)
-    rest = memoryview(data)[written:]
+    rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
     return len(data)

@@ -18,7 +18,6 @@ from read_back import said, wait_until
 import simtune
 from simtune import config
 from simtune.errors import BackpressureError, CaptureError, OptionError
-from simtune.recording import recorder as recorder_module
 from simtune.recording import seal, segments
 from simtune.recording.guard import failures
 from simtune.recording.recorders import active
@@ -204,6 +203,39 @@ def test_a_disk_that_stays_full_is_not_filled_with_empty_segments(store, monkeyp
     assert len(list((store.root / "wal").iterdir())) <= 2
 
 
+def test_after_a_failed_sync_everything_unsafe_is_written_again(store, monkeypatch):
+    log = simtune.episode()
+    fill(log, 3)
+    disk = FullDisk(monkeypatch, call="fdatasync", code=errno.EIO)
+    with pytest.raises(CaptureError):
+        simtune.flush()
+    before = live_segment(store).stat().st_ino
+    disk.full = False
+    simtune.flush()
+    assert live_segment(store).stat().st_ino != before
+    assert len(list(iter_live(store))) == 4
+
+
+def test_no_descriptor_for_the_next_segment_is_seen_and_survived(store, monkeypatch):
+    use(monkeypatch, segment_bytes=2000, durability="os")
+    log = simtune.episode()
+    fill(log, 1)
+    real = os.open
+
+    def refuse(path, *args):
+        if str(path).endswith(".new"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *args)
+
+    with monkeypatch.context() as patch, pytest.warns(RuntimeWarning, match="Too many open files"):
+        patch.setattr(segments.os, "open", refuse)
+        ids = fill(log, 20, size=500)
+    ids += fill(log, 2)
+    found = [id_ for id_, row in store.items() if row.kind == "decision"]
+    assert found[1:] == ids
+    assert len(sealed_segments(store.root)) >= 2
+
+
 def test_with_raise_the_next_capture_raises_the_io_error(store, monkeypatch):
     simtune.configure(backpressure="raise")
     log = simtune.episode()
@@ -361,12 +393,3 @@ def test_the_callers_time_is_microseconds(store):
         median = statistics.median(taken) / 1000
         print(f"{median:.1f} µs per decision of {len(reply)} characters")
         assert median < 100
-
-
-def test_idle_recorders_sleep(store):
-    log = simtune.episode()
-    log.decision("p", "r")
-    simtune.flush()
-    wait_until(lambda: not active()._wake.is_set())
-    assert recorder_module.FLUSH_SECONDS == 0.02
-    assert active()._waiting == 0
