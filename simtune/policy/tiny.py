@@ -90,7 +90,7 @@ def fit_to_play(
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Messages],
     *,
-    steps: int = 60,
+    steps: int,
     batch_size: int = 32,
     learning_rate: float = 3e-3,
     seed: int = 0,

@@ -91,6 +91,10 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     epochs: Annotated[int, Meta(description="passes over each batch", ge=1)] = 3
     minibatch_size: Annotated[int, Meta(description="decisions per optimizer step", ge=1)] = 256
     learning_rate: Annotated[float, Meta(description="learning rate of the LoRA", gt=0)] = 3e-4
+    lr_schedule: Annotated[
+        Literal["constant", "linear"],
+        Meta(description="linear: both rates fall to a tenth over the rounds"),
+    ] = "constant"
     critic_learning_rate: Annotated[
         float, Meta(description="learning rate of the value head", gt=0)
     ] = 1e-3

@@ -172,6 +172,7 @@ class PPO:
         """
         options = self.options
         started = time.perf_counter()
+        self._schedule(index)
         values = assign_credit(
             episodes, self.estimate, gamma=options.gamma, gae_lambda=options.gae_lambda
         )
@@ -187,6 +188,14 @@ class PPO:
             "update_tokens_per_s": options.epochs * tokens / seconds,
             "skipped_steps": float(self.skipped_steps),
         }
+
+    def _schedule(self, index: int) -> None:
+        """Set the learning rates of a round."""
+        options = self.options
+        left = 1.0 if options.lr_schedule == "constant" else 1 - 0.9 * index / options.iterations
+        rates = (options.learning_rate, options.critic_learning_rate)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * left
 
     @torch.no_grad()
     def estimate(self, turns: Sequence[Turn]) -> torch.Tensor:
