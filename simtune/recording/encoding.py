@@ -110,11 +110,10 @@ def _optional_text(value: Any, path: str, notes: Notes) -> str | None:
 def _optional_float(value: Any, path: str, notes: Notes) -> float | None:
     if value is None:
         return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+    number, error = attempt(float, value)
+    if error is not None:
         notes[path] = f"left out, not a number: {text(describe(value), path, {})}"
-        return None
+    return number
 
 
 def _optional_int(value: Any, path: str, notes: Notes) -> int | None:
@@ -134,8 +133,9 @@ def _int(value: Any, path: str, notes: Notes) -> int:
 def _optional_bool(value: Any, path: str, notes: Notes) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
-    notes[path] = f"was {type(value).__name__}"
-    return bool(value)
+    truth, error = attempt(bool, value)
+    notes[path] = f"was {type(value).__name__}" if error is None else f"left out: {error}"
+    return truth
 
 
 def _listed(value: Any, path: str, notes: Notes) -> list[Any]:

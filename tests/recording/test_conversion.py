@@ -6,7 +6,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from read_back import said
 
@@ -128,7 +128,7 @@ anything = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text()
+    | st.text(st.characters())
     | st.binary(max_size=4)
     | st.just(Thing())
     | st.builds(np.array, st.lists(st.integers(0, 9), max_size=3)),
@@ -137,6 +137,7 @@ anything = st.recursive(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(Row.__struct_fields__[2:]), anything, max_size=6))
 def test_any_row_at_all_can_be_written_and_read(columns):
     decode(encode_row(Row(kind="decision", episode_id="e", **columns)))
