@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
@@ -86,7 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [token for token in arguments if token != "--debug"]
     try:
-        return _dispatch(arguments)
+        with warnings.catch_warnings():
+            # Deprecations between the libraries below us: nobody at a command line can act on
+            # them. Our own tests run the same code with warnings as errors.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _dispatch(arguments)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED, debug)
     except BrokenPipeError:
