@@ -18,8 +18,11 @@ MAX_STEPS = 16
 
 
 def lake() -> TextEnv:
-    """FrozenLake 4x4, not slippery, a new random map for every seed, cut after 16 steps."""
-    return TextEnv(random_map(max_steps=MAX_STEPS), instructions=INSTRUCTIONS)
+    """FrozenLake 4x4, not slippery, a new random map for every seed.
+
+    It is cut after 16 steps, and an answer that names no move ends it.
+    """
+    return TextEnv(random_map(max_steps=MAX_STEPS), instructions=INSTRUCTIONS, max_invalid=1)
 
 
 class RandomWalk:

@@ -34,7 +34,9 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
 
     An answer that names no action, or several, does not move the environment: the reward is 0,
     the observation is repeated with a sentence that says what was wrong, and `info["valid"]` is
-    False. After `max_invalid` such answers in a row the episode is truncated.
+    False. The `max_invalid`-th such answer in a row terminates the episode without success. It
+    does not truncate it: a truncated episode is worth what its last state is worth, and a learner
+    would find that talking nonsense is a way out of every bad state.
 
     `info` has, besides the environment's own: `valid`, `action` (the name the answer was read as,
     or None), `error` (why there is none, or None), `raw_observation`.
@@ -148,5 +150,8 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
             "error": problem,
             "raw_observation": deepcopy(self._raw),
         }
+        ended = self._invalid_in_a_row >= self.max_invalid
+        if ended:
+            info["is_success"] = False
         told = f"{self._text}\n{problem[0].upper()}{problem[1:]}. {self._ask}"
-        return told, 0.0, False, self._invalid_in_a_row >= self.max_invalid, info
+        return told, 0.0, ended, False, info

@@ -101,7 +101,8 @@ def test_a_truncated_episode_is_not_terminated_and_no_success():
 def test_a_model_that_never_answers_is_cut_off_and_recorded_as_invalid():
     (episode,) = rollout(LAKE, lambda messages: "I am a model.", episodes=1, capture=False)
     assert [decision.valid for decision in episode.decisions] == [False] * 3
-    assert episode.truncated and not episode.terminated
+    assert episode.terminated and not episode.truncated
+    assert episode.success is False
 
 
 def test_what_is_returned_is_what_the_store_holds(tmp_path):

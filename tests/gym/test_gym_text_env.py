@@ -93,16 +93,18 @@ def test_an_unusable_answer_leaves_the_environment_where_it_is():
     assert env.step("down")[4]["raw_observation"] == 8
 
 
-def test_too_many_unusable_answers_in_a_row_truncate():
+def test_too_many_unusable_answers_in_a_row_terminate_without_success():
     env = lake()
     for answers, expected in (
         (("?", "?", "down", "?", "?"), [False] * 5),  # a valid answer starts the count anew
         (("?",), [True]),
     ):
-        assert [env.step(answer)[3] for answer in answers] == expected
+        assert [env.step(answer)[2] for answer in answers] == expected
     env.reset(seed=0)
-    assert env.step("?")[3] is False
-    assert lake(max_invalid=1).step("?")[3] is True
+    assert env.step("?")[2] is False
+    _, reward, terminated, truncated, info = lake(max_invalid=1).step("?")
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    assert info["is_success"] is False
 
 
 def test_terminated_and_truncated_stay_apart():
