@@ -32,6 +32,7 @@ class Registry:
     """
 
     def __init__(self, models_dir: str | Path) -> None:
+        """Name the directory; nothing is read or made yet."""
         self.models_dir = Path(models_dir)
 
     def list(self) -> Records:

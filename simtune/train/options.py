@@ -52,10 +52,11 @@ class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     """`simtune train sft`: imitate the better captured decisions."""
 
     top_fraction: Annotated[
-        float, Meta(description="share of episodes kept, best first (stores)", gt=0, le=1)
+        float, Meta(description="share of episodes, or of rated rows, kept, best first", gt=0, le=1)
     ] = 1.0
     min_score: Annotated[
-        float | None, Meta(description="keep episodes (or rated rows) of at least this score")
+        float | None,
+        Meta(description="lowest score kept; default for rated rows: the middle of their range"),
     ] = None
     epochs: Annotated[float, Meta(description="passes over the data", gt=0)] = 3.0
     learning_rate: Annotated[float, Meta(description="peak learning rate", gt=0)] = 2e-4

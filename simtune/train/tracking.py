@@ -49,6 +49,7 @@ class Tracker:
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        """Resolve the URI; the run starts with `with`."""
         self.experiment = experiment
         self.uri, self._artifact_root = resolve_tracking_uri(tracking_uri)
         self.run_id = ""

@@ -1,0 +1,87 @@
+"""`simtune models`: what is in the registry, and base models to begin from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from simtune.cli import output
+from simtune.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from simtune.registry import ModelRecord, Registry
+
+HELP = "The registry of adapters, and base models."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ls, show and pull-base."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ls | show | pull-base")
+    listing = actions.add_parser("ls", help="every registered model", allow_abbrev=False)
+    show = actions.add_parser("show", help="one model's whole record", allow_abbrev=False)
+    show.add_argument("model", metavar="ID", help="id or its beginning, `latest` or `champion`")
+    for each in (listing, show):
+        each.add_argument(
+            "--models-dir", default="./models", metavar="DIR", help="registry of adapters"
+        )
+        each.add_argument("--json", action="store_true", help="print JSON")
+    pull = actions.add_parser("pull-base", help="make a base model directory", allow_abbrev=False)
+    pull.add_argument("name", metavar="NAME", help="tiny, smollm2-135m, or a hub id")
+    pull.add_argument("--output", required=True, metavar="DIR", help="directory to make")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for."""
+    if args.action == "pull-base":
+        return _pull_base(args.name, args.output)
+    from simtune.registry import Registry
+
+    registry = Registry(args.models_dir)
+    if args.action == "show":
+        return _show(registry, registry.get(args.model), args.json)
+    return _list(registry.list(), args.json)
+
+
+def _list(records: list[ModelRecord], as_json: bool) -> int:
+    if as_json:
+        output.json(records)
+        return 0
+    output.table(
+        ["id", "name", "version", "method", "status", "decisions", "created"],
+        [
+            (r.id, r.name, r.version, r.method, r.status, r.data and r.data.decisions, r.created_at)
+            for r in records
+        ],
+    )
+    return 0
+
+
+def _show(registry: Registry, record: ModelRecord, as_json: bool) -> int:
+    if as_json:
+        output.json(record)
+        return 0
+    import msgspec
+
+    fields = msgspec.to_builtins(record)
+    fields["path"] = str(registry.path(record).resolve())
+    for name, value in fields.items():
+        if not isinstance(value, dict):
+            output.line(f"{name}: {output.cell(value)}")
+            continue
+        output.line(f"{name}:")
+        for key, inner in value.items():
+            output.line(f"  {key}: {output.cell(inner)}")
+    return 0
+
+
+def _pull_base(name: str, directory: str) -> int:
+    from simtune.policy.bases import pull_base
+
+    with Progress(f"base model {name}") as progress:
+        made = pull_base(
+            name,
+            directory,
+            on_step=lambda step, total, loss: progress.update(step, total, {"loss": loss}),
+        )
+    output.line(str(made))
+    return 0
