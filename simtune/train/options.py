@@ -56,7 +56,7 @@ class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     ] = 1.0
     min_score: Annotated[
         float | None,
-        Meta(description="lowest score kept; default for rated rows: the middle of their range"),
+        Meta(description="lowest score kept; rated rows: default mid-range"),
     ] = None
     epochs: Annotated[float, Meta(description="passes over the data", gt=0)] = 3.0
     learning_rate: Annotated[float, Meta(description="peak learning rate", gt=0)] = 2e-4
