@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simtune.cli import output
 from simtune.cli.progress import Progress
+from simtune.errors import OptionError
 
 if TYPE_CHECKING:
     from simtune.registry import ModelRecord, Registry
@@ -27,13 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--json", action="store_true", help="print JSON")
     pull = actions.add_parser("pull-base", help="make a base model directory", allow_abbrev=False)
     pull.add_argument("name", metavar="NAME", help="tiny, smollm2-135m, or a hub id")
+    pull.add_argument(
+        "--env", metavar="SPEC", help="tiny: environment whose words it learns (default: a lake)"
+    )
+    pull.add_argument("--seed", type=int, default=0, help="tiny: seed of its weights and play")
     pull.add_argument("--output", required=True, metavar="DIR", help="directory to make")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked for."""
     if args.action == "pull-base":
-        return _pull_base(args.name, args.output)
+        return _pull_base(args)
     from simtune.registry import Registry
 
     registry = Registry(args.models_dir)
@@ -74,13 +79,17 @@ def _show(registry: Registry, record: ModelRecord, as_json: bool) -> int:
     return 0
 
 
-def _pull_base(name: str, directory: str) -> int:
-    from simtune.policy.bases import pull_base
+def _pull_base(args: argparse.Namespace) -> int:
+    from simtune.policy.bases import DEFAULT_ENV, pull_base
 
-    with Progress(f"base model {name}") as progress:
+    if args.env is not None and args.name != "tiny":
+        raise OptionError(f"--env is for tiny; {args.name} knows its words already")
+    with Progress(f"base model {args.name}") as progress:
         made = pull_base(
-            name,
-            directory,
+            args.name,
+            args.output,
+            env=args.env or DEFAULT_ENV,
+            seed=args.seed,
             on_step=lambda step, total, loss: progress.update(step, total, {"loss": loss}),
         )
     output.line(str(made))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from simtune.errors import OptionError
 from simtune.train.options import PPOOptions, SFTOptions, TrainOptions, parse_options
 
 if TYPE_CHECKING:
@@ -51,6 +53,20 @@ def run_tuning(
     return tune(tuning_mode, parse_options(tuning_mode, given | options))
 
 
+def use_devices(devices: str) -> None:
+    """Show CUDA only the GPUs that are asked for; nothing changes on a machine without one.
+
+    A `CUDA_VISIBLE_DEVICES` that is set already wins: a cluster's scheduler chose it.
+
+    Raises:
+        OptionError: not a comma-separated list of GPU indices.
+    """
+    wanted = [part.strip() for part in devices.split(",")]
+    if not all(part.isdecimal() for part in wanted):
+        raise OptionError("--devices cannot be read", expected='"0" or "0,1"', got=repr(devices))
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(wanted))
+
+
 def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -> ModelRecord:
     """Check the inputs, then run the trainer of a method; torch is imported only after the checks.
 
@@ -61,6 +77,7 @@ def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -
     from simtune.train.checks import check_inputs
 
     check_inputs(options)
+    use_devices(options.devices)
     if method == "sft":
         from simtune.train.sft import train_sft
 
