@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simtune import gym, testing
-    from simtune.recording import capture, configure, episode, flush, reward
     from simtune.hookspecs import hookimpl, hookspec
     from simtune.plugins import hooks
+    from simtune.recording import capture, configure, episode, flush, reward
     from simtune.records import Decision, Episode
     from simtune.reply import Reply
     from simtune.store import read

@@ -84,15 +84,22 @@ def test_an_unknown_model_ends_with_code_2_and_the_nearest(models, capsys):
 def test_pull_base_passes_the_name_on_and_prints_the_directory(tmp_path, monkeypatch, capsys):
     asked = []
 
-    def made(name, output, *, on_step=None):
+    def made(name, output, *, env, seed, on_step=None):
         on_step(1, 2, 0.5)
-        asked.append((name, output))
+        asked.append((name, output, env, seed))
         return tmp_path / "base"
 
     monkeypatch.setattr(bases, "pull_base", made)
-    assert main(["models", "pull-base", "tiny", "--output", "somewhere"]) == 0
-    assert asked == [("tiny", "somewhere")]
+    argv = ["models", "pull-base", "tiny", "--output", "somewhere", "--env", "m:f", "--seed", "3"]
+    assert main(argv) == 0
+    assert asked == [("tiny", "somewhere", "m:f", 3)]
     assert capsys.readouterr().out == f"{tmp_path / 'base'}\n"
+
+
+def test_only_the_tiny_base_is_made_for_an_environment(capsys):
+    argv = ["models", "pull-base", "smollm2-135m", "--output", "somewhere", "--env", "m:f"]
+    assert main(argv) == 2
+    assert "--env is for tiny" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["models"], ["models", "pull-base", "tiny"], ["models", "rm"]])
