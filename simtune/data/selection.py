@@ -12,7 +12,7 @@ import msgspec
 from simtune.data.samples import Sample, Selection, reasons
 from simtune.errors import DataError
 from simtune.records import Decision, Episode
-from simtune.rewards.engine import combine
+from simtune.rewards.engine import combine, failures
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -52,10 +52,11 @@ def select_episodes(
         if _usable(decision, skipped)
     ]
     if not samples:
+        failed = failures(rewards)
         raise DataError(
             "no captured decision is left to learn from",
-            expected="complete episodes with valid decisions",
-            got=f"left out: {reasons(skipped)}",
+            expected="complete episodes with valid decisions, and rewards that can score them",
+            got=f"left out: {reasons(skipped)}" + (f" ({failed})" if failed else ""),
             fix="simtune episodes stats shows what is there",
         )
     return Selection(

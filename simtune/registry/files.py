@@ -40,13 +40,20 @@ def read_index(models_dir: Path) -> Index:
     """Read the registry; an absent file is an empty registry, a broken one is an error.
 
     Raises:
-        RegistryError: the file is not what simtune wrote. It is never overwritten.
+        RegistryError: it cannot be read, or is not what simtune wrote. It is never overwritten.
     """
     path = models_dir / REGISTRY_FILE
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return Index()
+    except OSError as error:
+        raise RegistryError(
+            f"the registry {str(path)!r} cannot be read",
+            expected="a directory that holds registry.json, or none yet",
+            got=error,
+            fix="--models-dir DIR names another one",
+        ) from error
     try:
         index = msgspec.json.decode(content, type=Index)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

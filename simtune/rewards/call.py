@@ -37,7 +37,7 @@ class ScoredEpisode(msgspec.Struct, frozen=True, kw_only=True):
 def score_episode(registered: RegisteredReward, episode: Episode) -> ScoredEpisode:
     """Score one episode with one reward; a failure is a missing score with its reason, never 0."""
     result, failure = plugins.call_guarded(
-        registered.plugin, f"reward {registered.name}", _scores, registered, episode
+        registered.plugin, _hook(registered), _scores, registered, episode
     )
     unscored: list[float | None] = [None] * len(episode)
     if failure is not None or result is None:
@@ -56,6 +56,19 @@ def score_episode(registered: RegisteredReward, episode: Episode) -> ScoredEpiso
         error=f"{missing} of {len(result)} decisions were given no score" if missing else None,
         per_decision=True,
     )
+
+
+def first_error(registered: RegisteredReward) -> str | None:
+    """Why a reward first failed in this process: `ValueError: reason`."""
+    for failure in plugins.first_failures():
+        if (failure.plugin, failure.hook) == (registered.plugin, _hook(registered)):
+            return failure.error
+    return None
+
+
+def _hook(registered: RegisteredReward) -> str:
+    """The name under which failures of a reward are counted."""
+    return f"reward {registered.name}"
 
 
 def _scores(registered: RegisteredReward, episode: Episode) -> float | list[float | None]:

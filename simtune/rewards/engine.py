@@ -11,7 +11,7 @@ import msgspec
 
 from simtune.errors import DataError, OptionError
 from simtune.records import Episode
-from simtune.rewards.call import ScoredEpisode, score_episode
+from simtune.rewards.call import ScoredEpisode, first_error, score_episode
 from simtune.rewards.registration import RegisteredReward, collect, select
 from simtune.store import read
 from simtune.store.scores import Score, write_scores
@@ -22,6 +22,7 @@ __all__ = [
     "ScoredEpisode",
     "collect",
     "combine",
+    "failures",
     "score_episode",
     "score_store",
     "select",
@@ -55,6 +56,13 @@ def combine(specs: Sequence[str], episode: Episode) -> list[float] | None:
         for index, score in enumerate(scored.decisions):
             total[index] += weight * (score or 0.0)
     return total
+
+
+def failures(specs: Sequence[str]) -> str | None:
+    """Why these rewards first failed in this process: `water: KeyError: 'level'`, or None."""
+    errors = {registered.name: first_error(registered) for registered, _ in select(specs)}
+    said = [f"{name}: {error}" for name, error in errors.items() if error is not None]
+    return "; ".join(said) or None
 
 
 class RewardSummary(msgspec.Struct, kw_only=True):

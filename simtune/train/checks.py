@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from simtune import plugins
+from simtune.data.decisions import EXPECTED
 from simtune.errors import DataError, OptionError
 from simtune.train.options import PPOOptions, TrainOptions
 
@@ -13,13 +14,14 @@ SOURCES = ("env", "store", "dataset_path")
 
 
 def check_inputs(options: TrainOptions) -> None:
-    """Load the plugins, then check model, data source and rewards.
+    """Load the plugins, then check model, data source, rewards and registry.
 
     Raises:
         OptionError: the model, the source or a reward cannot be used.
         DataError: the data file or the store is empty.
         EnvironmentSpecError: the environment cannot be made, or cannot be turned into text.
         PluginError: a plugin cannot be loaded.
+        RegistryError: the registry that the adapter is to go into is broken.
     """
     for spec in options.plugin:
         plugins.load(spec)
@@ -28,6 +30,9 @@ def check_inputs(options: TrainOptions) -> None:
     from simtune.rewards.registration import select
 
     select(options.reward)
+    from simtune.registry import Registry
+
+    Registry(options.models_dir).list()
 
 
 def check_model(path: str) -> None:
@@ -89,7 +94,7 @@ def _check_dataset(path: Path) -> None:
             fix=f"for a store of captured episodes: --store {path}",
         )
     if path.stat().st_size == 0:
-        raise DataError("the data set is empty", got=path.resolve())
+        raise DataError("the data set is empty", expected=EXPECTED, got=path.resolve())
 
 
 def _check_store(root: Path) -> None:
