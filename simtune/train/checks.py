@@ -5,34 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 
 from simtune import plugins
-from simtune.data.decisions import EXPECTED
+from simtune.data.decisions import read_decisions
 from simtune.errors import DataError, OptionError
 from simtune.train.options import PPOOptions, TrainOptions
 
 SOURCES = ("env", "store", "dataset_path")
 """Options that say where training data comes from; exactly one is given."""
 
+ROLLOUT_OPTIONS = (
+    "env_arg",
+    "capture_root",
+    "episodes_per_iteration",
+    "num_envs",
+    "max_new_tokens",
+)
+"""Options of ppo that only roll-outs in an environment read."""
+
 
 def check_inputs(options: TrainOptions) -> None:
     """Load the plugins, then check model, data source, rewards and registry.
 
     Raises:
-        OptionError: the model, the source or a reward cannot be used.
-        DataError: the data file or the store is empty.
+        OptionError: the model, the source, a reward or an option cannot be used.
+        DataError: the data file or the store holds nothing that can be used.
         EnvironmentSpecError: the environment cannot be made, or cannot be turned into text.
         PluginError: a plugin cannot be loaded.
-        RegistryError: the registry that the adapter is to go into is broken.
+        RegistryError: the registry is broken, or has no such adapter to start from.
     """
     for spec in options.plugin:
         plugins.load(spec)
     check_model(options.llm_path)
     check_source(options)
+    _check_use(options)
     from simtune.rewards.registration import select
 
     select(options.reward)
-    from simtune.registry import Registry
-
-    Registry(options.models_dir).list()
+    _check_registry(options)
 
 
 def check_model(path: str) -> None:
@@ -61,8 +69,8 @@ def check_source(options: TrainOptions) -> None:
     """Make sure that exactly one source of data is given, and that it holds something.
 
     Raises:
-        OptionError: none, several, or one that does not exist.
-        DataError: it is empty.
+        OptionError: none or several are given, or the store does not exist.
+        DataError: it holds nothing, or nothing that can be used.
         EnvironmentSpecError: it is an environment that cannot be used.
     """
     possible = [name for name in SOURCES if name in options.__struct_fields__]
@@ -74,7 +82,7 @@ def check_source(options: TrainOptions) -> None:
             got=" and ".join(map(_flag, given)) or "none of them",
         )
     if options.dataset_path is not None:
-        _check_dataset(Path(options.dataset_path))
+        read_decisions(options.dataset_path)
     if options.store is not None:
         _check_store(Path(options.store))
     if isinstance(options, PPOOptions) and options.env is not None:
@@ -83,18 +91,40 @@ def check_source(options: TrainOptions) -> None:
         gym.make(options.env, **options.env_arg).close()
 
 
-def _check_dataset(path: Path) -> None:
-    if not path.exists():
-        raise OptionError("the data set does not exist", got=path.resolve())
-    if path.is_dir():
+def _check_use(options: TrainOptions) -> None:
+    """Refuse options that this run would not read, or that leave it nothing to do."""
+    if options.dataset_path is not None and options.reward:
         raise OptionError(
-            "the data set is a directory",
-            expected="a file of decisions",
-            got=path.resolve(),
-            fix=f"for a store of captured episodes: --store {path}",
+            "--reward scores captured episodes; a data set has its own ratings",
+            got=f"--reward {options.reward[0]} with --dataset-path",
+            fix="leave --reward out, or train from a --store",
         )
-    if path.stat().st_size == 0:
-        raise DataError("the data set is empty", expected=EXPECTED, got=path.resolve())
+    if not isinstance(options, PPOOptions):
+        return
+    if options.env is None:
+        defaults = PPOOptions()
+        for name in ROLLOUT_OPTIONS:
+            if getattr(options, name) != getattr(defaults, name):
+                raise OptionError(
+                    f"{_flag(name)} is about roll-outs, and there are none without --env",
+                    fix=f"leave {_flag(name)} out, or give --env",
+                )
+    if options.critic_warmup >= options.iterations:
+        raise OptionError(
+            "every round would train the value head only",
+            expected="--critic-warmup below --iterations",
+            got=f"{options.critic_warmup} of {options.iterations}",
+        )
+
+
+def _check_registry(options: TrainOptions) -> None:
+    from simtune.registry import Registry
+
+    registry = Registry(options.models_dir)
+    if options.adapter is None:
+        registry.list()
+    else:
+        registry.get(options.adapter)
 
 
 def _check_store(root: Path) -> None:

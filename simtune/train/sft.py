@@ -160,12 +160,6 @@ def _select(options: SFTOptions) -> Selection:
             top_fraction=options.top_fraction,
             min_score=options.min_score,
         )
-    if options.reward:
-        raise OptionError(
-            "--reward scores captured episodes; a data set has its own ratings",
-            got=f"--reward {options.reward[0]} with --dataset-path",
-            fix="leave --reward out, or train from a --store",
-        )
     return imitation_samples(
         read_decisions(options.dataset_path),
         min_score=options.min_score,

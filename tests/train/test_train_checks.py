@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from simtune import plugins, run_tuning
-from simtune.errors import DataError, EnvironmentSpecError, OptionError, PluginError
+from simtune.errors import DataError, EnvironmentSpecError, OptionError, PluginError, RegistryError
 from simtune.train.checks import check_inputs, check_model
 from simtune.train.options import parse_options
 
@@ -39,7 +39,7 @@ def options(method="ppo", **values):
 
 def test_good_inputs_pass(model, dataset, tmp_path):
     check_inputs(options(llm_path=model, dataset_path=dataset))
-    check_inputs(options("sft", llm_path=model, dataset_path=dataset, reward=["valid=2"]))
+    check_inputs(options("sft", llm_path=model, dataset_path=dataset))
     check_inputs(options(llm_path=model, env="FrozenLake-v1"))
 
 
@@ -65,11 +65,11 @@ def test_exactly_one_source_of_data(model, dataset):
 def test_a_source_holds_something(model, tmp_path):
     empty = tmp_path / "empty.json"
     empty.touch()
-    with pytest.raises(DataError, match="data set is empty"):
+    with pytest.raises(DataError, match=r"data set '.*empty.json' is empty"):
         check_inputs(options(llm_path=model, dataset_path=str(empty)))
-    with pytest.raises(OptionError, match="data set does not exist"):
+    with pytest.raises(DataError, match=r"data set '.*no.json' does not exist"):
         check_inputs(options(llm_path=model, dataset_path=str(tmp_path / "no.json")))
-    with pytest.raises(OptionError, match=r"(?s)is a directory.*--store"):
+    with pytest.raises(DataError, match=r"(?s)is a directory.*--store"):
         check_inputs(options(llm_path=model, dataset_path=str(tmp_path)))
     with pytest.raises(OptionError, match="store does not exist"):
         check_inputs(options(llm_path=model, store=str(tmp_path / "no")))
@@ -88,7 +88,7 @@ def test_an_environment_is_made_once_to_see_that_it_works(model):
 
 def test_rewards_and_plugins_are_looked_up(model, dataset, tmp_path):
     with pytest.raises(OptionError, match="did you mean 'success'"):
-        check_inputs(options(llm_path=model, dataset_path=dataset, reward=["sucess"]))
+        check_inputs(options(llm_path=model, env="FrozenLake-v1", reward=["sucess"]))
     with pytest.raises(PluginError, match="does not exist"):
         check_inputs(options(llm_path=model, dataset_path=dataset, plugin=["no.py"]))
     plugin = tmp_path / "mine.py"
@@ -97,8 +97,33 @@ def test_rewards_and_plugins_are_looked_up(model, dataset, tmp_path):
         "    register('mine', lambda episode: 1.0)\n"
     )
     check_inputs(
-        options(llm_path=model, dataset_path=dataset, plugin=[str(plugin)], reward=["mine"])
+        options(
+            llm_path=model, env="FrozenLake-v1", plugin=[str(plugin)], reward=["mine", "valid=2"]
+        )
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_envs": 4}, "--num-envs is about roll-outs"),
+        ({"env_arg": {"size": 8}}, "--env-arg is about roll-outs"),
+        ({"reward": ["valid"]}, "a data set has its own ratings"),
+        ({"iterations": 2, "critic_warmup": 2}, r"(?s)value head only.*got: 2 of 2"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(model, dataset, given, said):
+    with pytest.raises(OptionError, match=said):
+        check_inputs(options(llm_path=model, dataset_path=dataset, **given))
+
+
+def test_the_registry_is_looked_at_before_training(model, dataset, tmp_path):
+    registry = {"llm_path": model, "dataset_path": dataset, "models_dir": str(tmp_path)}
+    with pytest.raises(RegistryError, match="is empty"):
+        check_inputs(options(**registry, adapter="latest"))
+    (tmp_path / "registry.json").write_text('{"format": 1, "mod')
+    with pytest.raises(RegistryError, match="cannot be read"):
+        check_inputs(options(**registry))
 
 
 def test_run_tuning_refuses_what_the_command_refuses(model):
