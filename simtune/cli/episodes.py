@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from simtune.cli import output
@@ -120,8 +121,8 @@ def _show_decision(decision: Decision) -> None:
 
 
 def _stats(store: Store, as_json: bool) -> int:
-    groups = _by_adapter(store)
-    returns = [reward or 0.0 for reward in store.summary()["reward"].to_pylist()]
+    episodes: list[dict[str, Any]] = store.summary().to_pylist()
+    groups = _by_adapter(episodes)
     if as_json:
         output.json({"counts": store.count(), "groups": groups})
         return 0
@@ -135,22 +136,18 @@ def _stats(store: Store, as_json: bool) -> int:
         ],
     )
     output.line()
-    for text in _histogram(returns):
+    for text in _histogram([episode["reward"] or 0.0 for episode in episodes]):
         output.line(text)
     return 0
 
 
-def _by_adapter(store: Store) -> list[dict[str, Any]]:
+def _by_adapter(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns by environment and by the adapter of an episode's first decision."""
-    decided = store.decisions().select(["episode_id", "adapter"]).to_pydict()
-    adapters: dict[str, str | None] = {}
-    for episode_id, adapter in zip(decided["episode_id"], decided["adapter"], strict=True):
-        adapters.setdefault(episode_id, adapter)
     groups: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
-    for episode in store.summary().to_pylist():
-        adapter = adapters.get(episode["episode_id"])
+    for episode in episodes:
+        adapter = episode["adapter"]
         groups.setdefault((episode["env"], adapter and adapter[:12]), []).append(episode)
-    return [_group(env, adapter, episodes) for (env, adapter), episodes in groups.items()]
+    return [_group(env, adapter, found) for (env, adapter), found in groups.items()]
 
 
 def _group(env: str | None, adapter: str | None, episodes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -168,15 +165,21 @@ def _group(env: str | None, adapter: str | None, episodes: list[dict[str, Any]])
 
 def _histogram(returns: list[float]) -> list[str]:
     """Returns in equal bins, a bar each."""
-    low, high = min(returns), max(returns)
+    finite = [value for value in returns if math.isfinite(value)]
+    strange = len(returns) - len(finite)
+    lines = [f"{strange} returns are not finite numbers"] if strange else []
+    if not finite:
+        return lines
+    low, high = min(finite), max(finite)
     if low == high:
-        return [f"every return is {low:g}"]
+        return [*lines, f"every {'other ' if strange else ''}return is {low:g}"]
     width = (high - low) / BINS
     counts = [0] * BINS
-    for value in returns:
+    for value in finite:
         counts[min(int((value - low) / width), BINS - 1)] += 1
-    return [
+    lines += [
         f"{low + i * width:>10.3g}  {'#' * round(BAR_WIDTH * count / max(counts)):<{BAR_WIDTH}} "
         f"{count}"
         for i, count in enumerate(counts)
     ]
+    return lines

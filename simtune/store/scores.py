@@ -73,6 +73,8 @@ def write_scores(root: str | os.PathLike[str], rows: Iterable[Score]) -> int:
         by_scorer.setdefault(checked_name(row.scorer, what="a scorer's name"), []).append(row)
     if by_scorer:
         with locked(path, "scores"):
+            for unfinished in (path / STAGING).glob("*.scores"):
+                unfinished.unlink()
             for scorer, scores in by_scorer.items():
                 _write_part(path, scorer, scores)
     return sum(map(len, by_scorer.values()))
@@ -138,7 +140,6 @@ def _write_part(root: Path, scorer: str, scores: list[Score]) -> None:
     )
     name = part_name(directory)
     staged = root / STAGING / f"{scorer}-{name}.scores"
-    staged.unlink(missing_ok=True)
     with durable_file(staged) as file, parquet_writer(file, SCHEMA) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
     os.rename(staged, directory / name)

@@ -21,6 +21,8 @@ LIGHT: Final = (
     "run_id",
     "env",
     "agent_id",
+    "model",
+    "adapter",
     "ts",
     "metadata",
     "valid",
@@ -35,6 +37,8 @@ EPISODES: Final = pa.schema(
         ("run_id", pa.string()),
         ("env", pa.string()),
         ("agent_id", pa.string()),
+        ("model", pa.string()),
+        ("adapter", pa.string()),
         ("started", pa.timestamp("us", tz="UTC")),
         ("decisions", pa.int64()),
         ("invalid", pa.int64()),
@@ -49,12 +53,15 @@ EPISODES: Final = pa.schema(
         ("metadata", pa.string()),
     ]
 )
-"""The view `episodes`: `invalid` counts unparseable answers, `reward` is the undiscounted sum."""
+"""The view `episodes`: `model` and `adapter` are those of the first decision that names one,
+`invalid` counts unparseable answers, `reward` is the undiscounted sum."""
 
 _AGGREGATES: Final = {
     "run_id": "first",
     "env": "first",
     "agent_id": "first",
+    "model": "first",
+    "adapter": "first",
     "started": "min",
     "decisions": "sum",
     "invalid": "sum",
@@ -84,6 +91,8 @@ def partial_summary(rows: pa.Table) -> pa.Table:
         "run_id": rows["run_id"],
         "env": rows["env"],
         "agent_id": rows["agent_id"],
+        "model": rows["model"],
+        "adapter": rows["adapter"],
         "started": rows["ts"],
         "decisions": decided.cast(pa.int64()),
         "invalid": invalid.cast(pa.int64()),

@@ -45,10 +45,7 @@ def run_sql(query: str, tables: Mapping[str, Callable[[], Any]]) -> pa.Table:
         try:
             if _mentions(query, "decisions"):
                 connection.execute(_DECISIONS)
-            relation = connection.sql(query)
-            if relation is None:
-                raise DataError("the query returns no rows", expected="SELECT ...", got=query)
-            return relation.to_arrow_table()
+            return connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
             raise _failure(str(error)) from error
 

@@ -1,8 +1,10 @@
 import json
+import math
 
 import pytest
 
 import simtune
+from simtune import config
 from simtune.cli.main import main
 from simtune.recording import open_episode, seal
 
@@ -67,6 +69,24 @@ def test_stats_counts_by_environment_and_draws_the_returns(store, capsys):
     assert group["valid"] == pytest.approx(2 / 3)
     bars = [line for line in printed(capsys, "stats", "--store", store).splitlines() if "#" in line]
     assert [bar.split()[-1] for bar in bars] == ["1", "1"]
+
+
+def test_stats_of_returns_that_are_not_numbers(tmp_path, capsys):
+    root = str(tmp_path / "store")
+    for reward in (math.nan, math.inf, 2.0):
+        log = open_episode(env="walk", root=root)
+        log.decision("where?", "left", reward=reward)
+        log.finish()
+    lines = printed(capsys, "stats", "--store", root).splitlines()
+    assert lines[-2:] == ["2 returns are not finite numbers", "every other return is 2"]
+
+
+def test_stats_where_only_a_reward_arrived(tmp_path, monkeypatch, capsys):
+    root = str(tmp_path / "store")
+    monkeypatch.setattr(config, "_current", config.Config(root=root))
+    simtune.reward(1.0, decision="0123456789abcdef-7")
+    out = printed(capsys, "stats", "--store", root)
+    assert out.startswith("0 episodes, 0 ended, 0 decisions, 1 late_rewards, 0 scores, 1 files")
 
 
 def test_compact_says_what_it_did(store, capsys):
