@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,13 +164,19 @@ def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' own progress bars off while a model is read or written."""
+    """Keep the libraries' own chatter off while a model is read, written or wrapped.
+
+    That is transformers' progress bars, and a deprecation that peft 0.21 runs into with
+    transformers 5.2x: no user can act on it.
+    """
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()

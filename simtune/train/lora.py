@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from simtune.errors import OptionError
+from simtune.policy.local import quiet
 from simtune.registry import ModelRecord, Registry
 from simtune.train.options import TrainOptions
 
@@ -71,12 +70,12 @@ def attach(model: PreTrainedModel, options: TrainOptions) -> PeftModel:
     parent = parent_record(options)
     if parent is not None:
         path = Registry(options.models_dir).path(parent)
-        with _without_alias_warning():
+        with quiet():
             continued = PeftModel.from_pretrained(model, str(path), is_trainable=True)
         _check_continued(options, continued)
         return continued
     try:
-        with _without_alias_warning():
+        with quiet():
             return get_peft_model(model, lora_config(options))
     except ValueError as error:
         names = {name.rpartition(".")[2] for name, part in model.named_modules() if _linear(part)}
@@ -105,14 +104,6 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _without_alias_warning() -> Iterator[None]:
-    """Peft 0.21 reads a name that transformers 5.2x deprecates; no user can act on that."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield
 
 
 def _targets(text: str) -> str | list[str]:

@@ -4,11 +4,9 @@ from peft import LoraConfig, get_peft_model
 
 from simtune.errors import OptionError
 from simtune.policy.bases import pull_base
-from simtune.policy.local import LocalPolicy, load_base
+from simtune.policy.local import LocalPolicy, load_base, quiet
 from simtune.policy.random_play import conversations
 from simtune.policy.tiny import build_model, build_tokenizer, save_base
-
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 ASK = [{"role": "user", "content": "go left or right"}]
 
@@ -26,7 +24,8 @@ def adapter(base, tmp_path_factory):
     model, _ = load_base(base)
     torch.manual_seed(1)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")
-    tuned = get_peft_model(model, config)
+    with quiet():
+        tuned = get_peft_model(model, config)
     for name, weights in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.2)

@@ -6,13 +6,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from simtune.policy.generation import sample
+from simtune.policy.local import quiet
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.turns import Turn, collate
 
 VOCABULARY = 24
-
-# peft asks transformers for a property under the name it had before version 5.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
 def rotary():
@@ -57,7 +55,8 @@ def actor_critic(make=rotary, *, dropout=0.0, perturb=True):
         target_modules=target,
         fan_in_fan_out=make is absolute,
     )
-    model = ActorCritic(get_peft_model(make(), config))
+    with quiet():
+        model = ActorCritic(get_peft_model(make(), config))
     if perturb:  # an adapter that does something, and a critic that says something
         for name, weights in model.policy.named_parameters():
             if "lora_B" in name:

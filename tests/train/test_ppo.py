@@ -13,8 +13,6 @@ from simtune.train.ppo import PPO, train_ppo
 from simtune.train.turns import Turn
 from tests.train.test_actor_critic import actor_critic
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 SMALL = {"llm_path": "-", "epochs": 1, "minibatch_size": 8, "critic_warmup": 0, "dual_clip": None}
 
 
