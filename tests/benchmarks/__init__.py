@@ -1,0 +1,1 @@
+"""How fast the parts are: `make bench`, or `python -m tests.benchmarks`; one table, medians."""
