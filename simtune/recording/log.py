@@ -123,7 +123,9 @@ class Log:
         return new
 
     def _open(self, segno: int, first_seq: int, content: bytes = b"") -> Segment:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # Prompts and answers are nobody else's business; parents would ignore the mode.
+        self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
         opened = Segment(
             self._directory,
             writer=self._writer,

@@ -67,7 +67,7 @@ class Segment:
 
     def _create(self, header: bytes, content: bytes) -> int:
         made = self.path.with_suffix(".new")
-        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.records_from = _write_all(fd, header)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.errors import CorruptError
+from simtune.recording import open_episode, seal
 from simtune.recording.frames import encode_frame, is_seal
 from simtune.recording.segments import (
     Segment,
@@ -197,3 +198,13 @@ def test_no_end_of_a_record_passes_for_a_seal():
 
 def test_a_store_without_a_log_has_no_segments(tmp_path):
     assert sealed_segments(tmp_path) == []
+
+
+def test_nobody_else_can_read_the_log(tmp_path):
+    root = tmp_path / "store"
+    log = open_episode(env="e", root=str(root))
+    log.finish(terminated=True)
+    seal(root)
+    (segment,) = (root / "wal").glob("*.wal")
+    modes = [path.stat().st_mode & 0o777 for path in (root, root / "wal", segment)]
+    assert modes == [0o700, 0o700, 0o600]
