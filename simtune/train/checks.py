@@ -92,14 +92,16 @@ def check_source(options: TrainOptions) -> None:
 
 
 def _check_use(options: TrainOptions) -> None:
-    """Refuse options that this run would not read."""
+    """Refuse options that this run would not read, or that leave it nothing to do."""
     if options.dataset_path is not None and options.reward:
         raise OptionError(
             "--reward scores captured episodes; a data set has its own ratings",
             got=f"--reward {options.reward[0]} with --dataset-path",
             fix="leave --reward out, or train from a --store",
         )
-    if isinstance(options, PPOOptions) and options.env is None:
+    if not isinstance(options, PPOOptions):
+        return
+    if options.env is None:
         defaults = PPOOptions()
         for name in ROLLOUT_OPTIONS:
             if getattr(options, name) != getattr(defaults, name):
@@ -107,6 +109,12 @@ def _check_use(options: TrainOptions) -> None:
                     f"{_flag(name)} is about roll-outs, and there are none without --env",
                     fix=f"leave {_flag(name)} out, or give --env",
                 )
+    if options.critic_warmup >= options.iterations:
+        raise OptionError(
+            "every round would train the value head only",
+            expected="--critic-warmup below --iterations",
+            got=f"{options.critic_warmup} of {options.iterations}",
+        )
 
 
 def _check_registry(options: TrainOptions) -> None:

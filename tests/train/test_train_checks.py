@@ -109,6 +109,7 @@ def test_rewards_and_plugins_are_looked_up(model, dataset, tmp_path):
         ({"num_envs": 4}, "--num-envs is about roll-outs"),
         ({"env_arg": {"size": 8}}, "--env-arg is about roll-outs"),
         ({"reward": ["valid"]}, "a data set has its own ratings"),
+        ({"iterations": 2, "critic_warmup": 2}, r"(?s)value head only.*got: 2 of 2"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(model, dataset, given, said):
