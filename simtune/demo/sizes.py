@@ -101,5 +101,5 @@ def sizes(options: DemoOptions) -> Sizes:
         heuristic_episodes=40,
         held_out=20,
         sft=full.sft | {"epochs": 1},
-        ppo=full.ppo | {"iterations": 2, "episodes_per_iteration": 16},
+        ppo=full.ppo | {"iterations": 2, "critic_warmup": 1, "episodes_per_iteration": 16},
     )

@@ -21,12 +21,14 @@ class EpisodeTurns(msgspec.Struct, kw_only=True):
     Attributes:
         turns: one per decision, `[T]`.
         rewards: of each decision, `[T]`.
+        episode_id: of the captured episode; empty for a row of a file.
         final: the state after the last decision where the episode was truncated and its tokens
             are known; None where nothing is left to bootstrap from.
     """
 
     turns: list[Turn]
     rewards: list[float]
+    episode_id: str = ""
     final: Turn | None = None
 
 
@@ -76,7 +78,12 @@ def episode_turns(
         )
         for decision in episode.decisions
     ]
-    return EpisodeTurns(turns=turns, rewards=list(rewards), final=_final(episode, encode))
+    return EpisodeTurns(
+        turns=turns,
+        rewards=list(rewards),
+        episode_id=episode.episode_id,
+        final=_final(episode, encode),
+    )
 
 
 def _final(

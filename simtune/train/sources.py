@@ -20,7 +20,7 @@ from simtune.policy.local import LocalPolicy
 from simtune.records import Episode
 from simtune.registry import DataSeen
 from simtune.registry.record import RewardUsed
-from simtune.rewards.engine import combine
+from simtune.rewards.engine import combine, failures
 from simtune.rewards.registration import select
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.advantages import whiten
@@ -146,7 +146,7 @@ def store_source(options: PPOOptions, policy: LocalPolicy) -> LoggedSource:
     seen = DataSeen(
         source="store",
         root=str(options.store),
-        digest=episodes_digest(episode.episode_id for episode in complete),
+        digest=episodes_digest(one.episode_id for one in turns),
         episodes=len(turns),
         decisions=sum(len(one.turns) for one in turns),
         rewards=rewards_used(options.reward),
@@ -176,10 +176,11 @@ def usable_episodes(
         if made is not None:
             usable.append(made)
     if not usable:
+        failed = failures(rewards)
         raise DataError(
             "no episode is left for PPO",
             expected="complete episodes whose decisions carry token ids and log-probabilities",
-            got=f"left out: {reasons(skipped)}",
+            got=f"left out: {reasons(skipped)}" + (f"; {failed}" if failed else ""),
             fix="answer with simtune.Reply(text, token_ids=..., logprobs=...); or train sft",
         )
     return usable
@@ -206,6 +207,7 @@ def ratings_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic)
             f"{Path(found.path).name!r} holds no ratings to learn from",
             expected="rows with different values of `rating` (or `reward`)",
             got=f"{len(rated)} rated rows, all equal" if rated else f"{reasons(skipped)}",
+            fix="rate some answers higher than others; or train sft, which needs no ratings",
         )
     turns = [_rated_turn(row, policy) for row in rated]
     _recompute_logprobs(turns, model, pad_id=policy.pad_id)

@@ -64,6 +64,7 @@ def test_every_path_that_is_printed_exists(demo, results):
 def test_the_adapters_of_the_results_are_those_of_the_registry(demo, results):
     registry = json.loads((demo.directory / "models" / "registry.json").read_bytes())
     sft, ppo = registry["models"]
+    assert sft["weights_sha256"] != ppo["weights_sha256"]
     assert results["models"] == {"after SFT": sft["id"], "after PPO": ppo["id"]}
     assert (sft["method"], sft["parent"]) == ("sft", None)
     assert (ppo["method"], ppo["parent"]) == ("ppo", sft["id"])
