@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from simtune.errors import OptionError
 
+OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
+"""Called as `on_step(step, total, metrics)` on the trainer's thread."""
+
 
 class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What every training method understands."""
 
-    llm_path: Annotated[str, Meta(description="directory (or hub id) of the base model")] = ""
+    llm_path: Annotated[str, Meta(description="directory of the base model")] = ""
     dataset_path: Annotated[
         str | None, Meta(description="file of decisions (JSON list, JSON lines)")
     ] = None

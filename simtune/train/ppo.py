@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import torch
@@ -24,15 +23,13 @@ from simtune.train.announcement import Announcement
 from simtune.train.checks import check_inputs
 from simtune.train.episode_turns import EpisodeTurns, assign_credit
 from simtune.train.lora import adapter_sha256, attach, parent_record
-from simtune.train.options import PPOOptions
+from simtune.train.options import OnStep, PPOOptions
 from simtune.train.saving import publish
 from simtune.train.sources import EnvSource, Source, ratings_source, store_source
 from simtune.train.tracking import Tracker
 from simtune.train.turns import Turn, TurnBatch, collate
 
 METHOD = "ppo"
-
-OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
 
 MAX_SKIPPED_STEPS = 5
 """Non-finite optimizer steps in a row after which training stops."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from simtune.errors import OptionError
-from simtune.train.options import PPOOptions, SFTOptions, TrainOptions, parse_options
+from simtune.train.options import OnStep, PPOOptions, SFTOptions, TrainOptions, parse_options
 
 if TYPE_CHECKING:
     from simtune.registry import ModelRecord
-
-OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
-"""Called as `on_step(step, total, metrics)` on the trainer's thread."""
 
 
 def run_tuning(
