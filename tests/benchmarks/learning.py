@@ -63,7 +63,7 @@ def _updates(base: Path, episodes: list) -> list[float]:
     from simtune.train.actor_critic import ActorCritic
     from simtune.train.lora import attach
     from simtune.train.options import PPOOptions
-    from simtune.train.ppo import PPO
+    from simtune.train.update import PPO
     from simtune.train.sources import usable_episodes
 
     options = PPOOptions(llm_path=str(base), minibatch_size=128, lora_dropout=0.0)

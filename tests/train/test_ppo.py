@@ -9,7 +9,8 @@ from simtune.records import Decision, Episode
 from simtune.train import ppo as ppo_module
 from simtune.train.episode_turns import EpisodeTurns, assign_credit, episode_turns
 from simtune.train.options import PPOOptions
-from simtune.train.ppo import PPO, train_ppo
+from simtune.train.ppo import train_ppo
+from simtune.train.update import PPO
 from simtune.train.turns import Turn
 from tests.train.test_actor_critic import actor_critic
 
