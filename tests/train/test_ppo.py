@@ -6,7 +6,7 @@ import torch
 
 from simtune.errors import DataError, TrainingError
 from simtune.records import Decision, Episode
-from simtune.train import ppo as ppo_module
+from simtune.train import update as update_module
 from simtune.train.episode_turns import EpisodeTurns, assign_credit, episode_turns
 from simtune.train.options import PPOOptions
 from simtune.train.ppo import train_ppo
@@ -24,13 +24,13 @@ def make_ppo(**changes):
 def one_decision(action, reward, model):
     """An episode of one decision with the log-probability the model itself gives it."""
     turn = Turn(prompt_ids=[3, 4], action_ids=[action])
-    batch = ppo_module.collate([turn], pad_id=0, device="cpu")
+    batch = update_module.collate([turn], pad_id=0, device="cpu")
     turn.behaviour_logprobs = model(batch).logprobs.tolist()
     return EpisodeTurns(turns=[turn], rewards=[reward])
 
 
 def chance(model, action):
-    batch = ppo_module.collate(
+    batch = update_module.collate(
         [Turn(prompt_ids=[3, 4], action_ids=[action])], pad_id=0, device="cpu"
     )
     return model(batch).logprobs.exp().item()
@@ -69,7 +69,7 @@ def test_critic_warm_up_leaves_the_actors_bytes_alone():
 
 def test_kl_to_the_base_is_zero_at_first_and_its_base_never_moves():
     learner = make_ppo(kl_coef=0.1, learning_rate=1e-2)
-    turn = ppo_module.collate([Turn(prompt_ids=[3, 4], action_ids=[7])], pad_id=0, device="cpu")
+    turn = update_module.collate([Turn(prompt_ids=[3, 4], action_ids=[7])], pad_id=0, device="cpu")
     base = learner._reference(turn)
     rewards = ((7, 1.0), (8, 0.0))
     first = learner.round(0, [one_decision(a, r, learner.model) for a, r in rewards])
