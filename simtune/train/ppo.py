@@ -16,10 +16,12 @@ from simtune.registry import ModelRecord
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.announcement import Announcement
 from simtune.train.checks import check_inputs
+from simtune.train.env_source import EnvSource
+from simtune.train.logged_source import ratings_source, store_source
 from simtune.train.lora import adapter_sha256, attach, parent_record
 from simtune.train.options import OnStep, PPOOptions
 from simtune.train.saving import publish
-from simtune.train.sources import EnvSource, Source, ratings_source, store_source
+from simtune.train.sources import Source
 from simtune.train.tracking import Tracker
 from simtune.train.update import PPO
 

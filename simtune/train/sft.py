@@ -29,9 +29,9 @@ from simtune.train.announcement import Announcement
 from simtune.train.checks import check_inputs
 from simtune.train.lora import attach, parent_record
 from simtune.train.options import SFTOptions
+from simtune.train.reward_use import rewards_used
 from simtune.train.saving import publish
 from simtune.train.sft_arguments import sft_config
-from simtune.train.sources import rewards_used
 from simtune.train.tracking import Tracker
 
 if TYPE_CHECKING:

@@ -63,8 +63,8 @@ def _updates(base: Path, episodes: list) -> list[float]:
     from simtune.train.actor_critic import ActorCritic
     from simtune.train.lora import attach
     from simtune.train.options import PPOOptions
+    from simtune.train.reward_use import usable_episodes
     from simtune.train.update import PPO
-    from simtune.train.sources import usable_episodes
 
     options = PPOOptions(llm_path=str(base), minibatch_size=128, lora_dropout=0.0)
     model, tokenizer = load_base(base)
