@@ -10,8 +10,8 @@ from simtune.train import update as update_module
 from simtune.train.episode_turns import EpisodeTurns, assign_credit, episode_turns
 from simtune.train.options import PPOOptions
 from simtune.train.ppo import train_ppo
-from simtune.train.update import PPO
 from simtune.train.turns import Turn
+from simtune.train.update import PPO
 from tests.train.test_actor_critic import actor_critic
 
 SMALL = {"llm_path": "-", "epochs": 1, "minibatch_size": 8, "critic_warmup": 0, "dual_clip": None}
