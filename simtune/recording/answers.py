@@ -26,6 +26,8 @@ class Answer(msgspec.Struct, kw_only=True):
     sampling: dict[str, Any] | None = None
     model: str | None = None
     adapter: str | None = None
+    choices: Sequence[str] = ()
+    choice_logprobs: Sequence[float] = ()
     extra: dict[str, Any] = {}
 
 
@@ -40,6 +42,8 @@ def read_answer(result: object, notes: Notes) -> Answer:
             sampling=result.sampling,
             model=result.model,
             adapter=result.adapter,
+            choices=result.choices,
+            choice_logprobs=result.choice_logprobs,
         )
     if isinstance(result, str):
         return Answer(text=result)

@@ -61,6 +61,8 @@ class EpisodeRows:
         observation: Any,
         metadata: Mapping[str, Any] | None,
         extra: Mapping[str, Any] | None,
+        choices: Sequence[str],
+        choice_logprobs: Sequence[float],
         **columns: Any,
     ) -> str | None:
         """A decision was made; returns its id, None where back-pressure dropped it."""
@@ -81,6 +83,8 @@ class EpisodeRows:
             sampling=to_json(answer.sampling, "sampling", notes),
             model=answer.model,
             adapter=answer.adapter,
+            choices=choices or answer.choices,
+            choice_logprobs=choice_logprobs or answer.choice_logprobs,
             parsed=to_json(parsed, "parsed", notes),
             observation=to_json(observation, "observation", notes),
             metadata=to_json(metadata or None, "metadata", notes),
