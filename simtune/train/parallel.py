@@ -1,0 +1,120 @@
+"""The processes of one training run: who am I, and what do all of us hold together.
+
+A run in one process is the case of a world of one. In several, every process has the whole model,
+plays its share of the episodes and computes its share of each gradient; sums and lists over all
+processes are the same everywhere, so every process takes the same step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import PartialState
+
+T = TypeVar("T")
+
+WORLD_VARIABLE = "WORLD_SIZE"
+"""Set by `accelerate launch`, torchrun and simtune's own launcher."""
+
+
+class Processes:
+    """A world of one process; `JoinedProcesses` is the same for several.
+
+    Attributes:
+        rank: of this process, from 0.
+        world: how many there are.
+    """
+
+    rank = 0
+    world = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process logs, saves and registers."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """This process's part of `count` things: contiguous, sizes differ by one at most."""
+        edges = [count * rank // self.world for rank in (self.rank, self.rank + 1)]
+        return range(*edges)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, any shape; the same on each."""
+        return tensor
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes in the order of ranks; the same on each."""
+        return list(items)
+
+    def broadcast(self, item: T) -> T:
+        """What the main process holds."""
+        return item
+
+    def close(self) -> None:
+        """Leave the world; nothing may be summed or gathered afterwards."""
+
+
+class JoinedProcesses(Processes):
+    """One of several processes, joined through accelerate (gloo on CPUs, NCCL on GPUs).
+
+    Args:
+        state: accelerate's, which has joined the process group.
+    """
+
+    def __init__(self, state: PartialState) -> None:
+        self._state = state
+        self.rank: int = state.process_index
+        self.world: int = state.num_processes
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        import torch
+
+        total = tensor.detach().to(self._state.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.to(tensor.device)
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes; pickled, so for small things."""
+        import torch
+
+        lists: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(lists, list(items))
+        return [item for one in lists for item in one]
+
+    def broadcast(self, item: T) -> T:
+        """What the main process holds; pickled."""
+        import torch
+
+        held: list[Any] = [item if self.main else None]
+        torch.distributed.broadcast_object_list(held, src=0, device=self._state.device)
+        made: T = held[0]
+        return made
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._state.destroy_process_group()
+
+
+def is_main_process() -> bool:
+    """Whether this process may print; known from the environment, before anything is imported."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return int(os.environ.get(WORLD_VARIABLE, "1")) > 1
+
+
+def join() -> Processes:
+    """Join the other processes that a launcher has started; a world of one where none did."""
+    if not launched():
+        return Processes()
+    import torch
+    from accelerate import PartialState
+
+    return JoinedProcesses(PartialState(cpu=not torch.cuda.is_available()))
