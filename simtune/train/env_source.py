@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 from simtune.data.selection import episodes_digest
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.train.options import PPOOptions
+from simtune.train.parallel import Processes
 from simtune.train.reward_use import rewards_used, usable_episodes
 from simtune.train.sources import Gathered, summary
+
+SEEDS_PER_RUN = 1_000_000
+"""Seeds that belong to one value of `--seed`."""
 
 
 class EnvSource:
     """Rolls out the policy as it is now; every decision is captured into the store.
 
     Episode i of the run is reset with seed `seed * 1_000_000 + i`, so runs of different seeds
-    see different episodes and a run can be repeated.
+    see different episodes and a run can be repeated. In several processes each plays a contiguous
+    share of a round's seeds, and all get all of its episodes.
+
+    Args:
+        options: of the run.
+        policy: as it is now; its adapter changes between rounds.
+        run_id: recorded with every episode.
+        processes: of the run.
     """
 
-    def __init__(self, options: PPOOptions, policy: LocalPolicy, run_id: str) -> None:
+    def __init__(
+        self, options: PPOOptions, policy: LocalPolicy, run_id: str, processes: Processes
+    ) -> None:
         self.options = options
         self.policy = policy
         self.run_id = run_id
+        self.processes = processes
         self.skipped: Counter[str] = Counter()
         self.episode_ids: list[str] = []
         self.decisions = 0
@@ -36,24 +51,48 @@ class EnvSource:
         """
         from simtune.gym import make, rollout
 
-        options = self.options
+        options, processes = self.options, self.processes
+        share = processes.share(options.episodes_per_iteration)
+        first = options.seed * SEEDS_PER_RUN + index * options.episodes_per_iteration
         started = time.perf_counter()
-        episodes = rollout(
+        own = rollout(
             lambda: make(str(options.env), **options.env_arg),
             self.policy,
-            episodes=options.episodes_per_iteration,
-            seed=options.seed * 1_000_000 + index * options.episodes_per_iteration,
+            episodes=len(share),
+            seed=first + share.start,
             num_envs=options.num_envs,
             root=options.capture_root,
             run_id=self.run_id,
         )
+        episodes = processes.gather(own)
         seconds = time.perf_counter() - started
-        turns = usable_episodes(episodes, options.reward, self.policy, self.skipped)
+        skipped: Counter[str] = Counter()
+        turns = usable_episodes(own, options.reward, self.policy, skipped)
+        self.skipped = sum(processes.gather([skipped]), self.skipped)
         self.episode_ids += [episode.episode_id for episode in episodes]
         self.decisions += sum(map(len, episodes))
         tokens = sum(len(d.token_ids) for episode in episodes for d in episode.decisions)
-        metrics = summary(episodes) | {"rollout_tokens_per_s": tokens / seconds}
-        return Gathered(episodes=turns, metrics=metrics)
+        metrics = summary(episodes) | {
+            "rollout_tokens_per_s": tokens / seconds,
+            "staleness": 0.0,
+            "episodes_seen": float(len(self.episode_ids)),
+            "decisions_seen": float(self.decisions),
+        }
+        return Gathered(episodes=processes.gather(turns), metrics=metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been played, for a checkpoint: 32 characters an episode."""
+        return {
+            "episode_ids": list(self.episode_ids),
+            "decisions": self.decisions,
+            "skipped": dict(self.skipped),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting from a checkpoint."""
+        self.episode_ids = list(state["episode_ids"])
+        self.decisions = state["decisions"]
+        self.skipped = Counter(state["skipped"])
 
     def seen(self) -> DataSeen:
         """The captured roll-outs."""

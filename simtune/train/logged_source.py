@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,12 +39,35 @@ class LoggedSource:
         self._seen = seen
 
     def gather(self, index: int) -> Gathered:
-        """All of it."""
-        return self._gathered
+        """All of it; each round it is one round staler."""
+        counts = {
+            "staleness": float(index),
+            "episodes_seen": float(len(self._gathered.episodes)),
+            "decisions_seen": float(self._seen.decisions),
+        }
+        return Gathered(episodes=self._gathered.episodes, metrics=self._gathered.metrics | counts)
 
     def seen(self) -> DataSeen:
         """All of it."""
         return self._seen
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which data it is."""
+        return {"digest": self._seen.digest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make sure that the data is still the same.
+
+        Raises:
+            DataError: it is not.
+        """
+        if state["digest"] != self._seen.digest:
+            raise DataError(
+                "the data has changed since the run began, so it cannot go on exactly",
+                expected=f"data with digest {state['digest']}",
+                got=f"{self._seen.digest} in {self._seen.root}",
+                fix="start a new run; --adapter continues from a registered adapter",
+            )
 
 
 def store_source(options: PPOOptions, policy: LocalPolicy) -> LoggedSource:

@@ -20,6 +20,7 @@ from simtune.train.env_source import EnvSource
 from simtune.train.logged_source import ratings_source, store_source
 from simtune.train.lora import adapter_sha256, attach, parent_record
 from simtune.train.options import OnStep, PPOOptions
+from simtune.train.parallel import Processes
 from simtune.train.saving import publish
 from simtune.train.sources import Source
 from simtune.train.tracking import Tracker
@@ -90,7 +91,7 @@ def _source(
     options: PPOOptions, policy: LocalPolicy, model: ActorCritic, tracker: Tracker
 ) -> Source:
     if options.env is not None:
-        return EnvSource(options, policy, run_id=tracker.run_id)
+        return EnvSource(options, policy, tracker.run_id, Processes())
     if options.store is not None:
         return store_source(options, policy)
     tracker.params({"behaviour_policy": "recomputed under the model training starts from"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,9 @@ class Gathered(msgspec.Struct, kw_only=True):
 
     Attributes:
         episodes: what to learn from.
-        metrics: return, success, length and roll-out speed.
+        metrics: return, success, length and roll-out speed; `staleness`, rounds of updates
+            between the policy that sampled and the one that learns; `episodes_seen` and
+            `decisions_seen` since the run began.
     """
 
     episodes: list[EpisodeTurns]
@@ -32,6 +34,16 @@ class Source(Protocol):
 
     def seen(self) -> DataSeen:
         """What was learned from so far, for the registry."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            DataError: the data is not what the checkpoint was made with.
+        """
 
 
 def summary(episodes: Sequence[Episode]) -> dict[str, float]:
