@@ -14,6 +14,7 @@ from simtune.records import Messages
 from simtune.reply import Reply
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
@@ -129,8 +130,15 @@ class LocalPolicy:
         return ids
 
 
-def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load a model and its tokenizer from a Hugging Face directory, in eval mode, float32 on CPU.
+def load_base(
+    model_dir: str | Path, *, dtype: torch.dtype | None = None, attention: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load a model and its tokenizer from a Hugging Face directory, in eval mode.
+
+    Args:
+        model_dir: a Hugging Face model directory.
+        dtype: of the weights; None: bfloat16 on a GPU, float32 on a CPU.
+        attention: transformers' name of an attention implementation; None: its own choice.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -151,7 +159,9 @@ def load_base(model_dir: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
     on_gpu = torch.cuda.is_available()
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
-            str(model_dir), dtype=torch.bfloat16 if on_gpu else torch.float32
+            str(model_dir),
+            dtype=dtype or (torch.bfloat16 if on_gpu else torch.float32),
+            attn_implementation=attention,
         )
     tokenizer = AutoTokenizer.from_pretrained(str(model_dir))
     if tokenizer.chat_template is None:
