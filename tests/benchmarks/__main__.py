@@ -9,7 +9,7 @@ import time
 from importlib.metadata import version
 
 from simtune.cli import output
-from tests.benchmarks import capturing, compacting, learning
+from tests.benchmarks import capturing, compacting, learning, loggers
 
 PACKAGES = ("simtune", "msgspec", "pyarrow", "gymnasium", "torch", "transformers", "peft")
 
@@ -23,8 +23,13 @@ def main() -> int:
             sys.stderr.write(f"{measured.what}: {measured.median:.4g} {measured.unit}\n")
             rows.append(measured)
     output.table(["measured", "unit", "median", "worst", "runs"], rows)
-    output.line()
     output.line("worst: 99th percentile of times, slowest run of rates")
+    output.line()
+    compared = list(loggers.costs())
+    output.table(loggers.Cost._fields, compared)
+    output.line("median, p99: microseconds of the caller; ratio: of medians, to simtune-buffered;")
+    output.line("cpu: microseconds of the whole process until all is in its files; bytes: on disk")
+    output.line()
     output.line(f"{_machine()}; took {time.perf_counter() - started:.0f} s")
     output.line(f"python {platform.python_version()}, {_versions()}")
     return 0
