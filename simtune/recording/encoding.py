@@ -1,28 +1,37 @@
-"""A row as the payload of a frame, encoded on the caller's thread.
+"""A row as the payload of a frame, encoded on the caller's thread, and back.
 
-What is written can be read: every payload is decoded once against `_Storable`, the types of the
-table's columns. A row that does not fit is converted field by field and says so in `extra`.
+A payload is the msgpack array of a row's fields. Lists of numbers are `bin`: `<i4` token ids, `<f4`
+log-probabilities; none is an empty array. What is written can be read: every payload is decoded
+once as the `LoggedRow` that the compactor decodes. A row that does not fit is converted field by
+field and says so in `extra`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+import copy
+import struct
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from simtune.recording.conversion import UNFIT, Notes, describe, exact, plain, text, to_json
-from simtune.recording.guard import attempt
+from simtune.recording.conversion import UNFIT, exact
+from simtune.recording.storable import storable
 from simtune.records import Row
 
-_Int32 = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
+_Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Packed: TypeAlias = bytes | tuple[()]
+"""Numbers of 4 bytes each, little-endian."""
+
+_LISTS: Final = ("prompt_token_ids", "token_ids", "logprobs", "choice_logprobs")
+_NONE: Final[tuple[()]] = ()
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, struct.error)
+"""What decoding raises for bytes that are no row."""
 
 
-class _StorableMessage(msgspec.Struct, forbid_unknown_fields=True):
+class LoggedMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One chat turn, as the columns of `prompt` hold it."""
+
     role: str
     content: str | None = None
     name: str | None = None
@@ -30,194 +39,92 @@ class _StorableMessage(msgspec.Struct, forbid_unknown_fields=True):
     tool_call_id: str | None = None
 
 
-_NARROWER: dict[str, Any] = {
-    "prompt": list[_StorableMessage] | None,
-    "prompt_token_ids": list[_Int32],
-    "token_ids": list[_Int32],
-    "step": _Int64,
-    "ts": _Int64,
-    "mono_ns": _Int64,
-    "latency_us": _Int64 | None,
-}
-_Storable = msgspec.defstruct(
-    "_Storable",
-    [
-        (field.name, _NARROWER.get(field.name, field.type))
-        if field.required
-        else (field.name, _NARROWER.get(field.name, field.type), field.default)
-        for field in msgspec.structs.fields(Row)
-    ],
-    array_like=True,
-    kw_only=True,
-)
+class LoggedRow(Row, array_like=True, kw_only=True, gc=False):
+    """A row as its payload has it, every field of its column's type."""
+
+    step: _Int64 = 0
+    ts: _Int64 = 0
+    mono_ns: _Int64 = 0
+    latency_us: _Int64 | None = None
+    prompt: list[LoggedMessage] | None = None  # type: ignore[assignment]
+    prompt_token_ids: Packed = ()
+    token_ids: Packed = ()
+    logprobs: Packed = ()
+    choice_logprobs: Packed = ()
+
+
+class _LooseRow(Row, array_like=True, kw_only=True):
+    # What other writers may log: messages of any fields, numbers as plain arrays.
+    prompt_token_ids: bytes | list[Any] = msgspec.field(default_factory=list)
+    token_ids: bytes | list[Any] = msgspec.field(default_factory=list)
+    logprobs: bytes | list[Any] = msgspec.field(default_factory=list)
+    choice_logprobs: bytes | list[Any] = msgspec.field(default_factory=list)
+
+
 _encode = msgspec.msgpack.Encoder(enc_hook=exact).encode
-_check = msgspec.msgpack.Decoder(_Storable).decode
+_decode = msgspec.msgpack.Decoder(LoggedRow).decode
+_decode_loose = msgspec.msgpack.Decoder(_LooseRow).decode
 
 
 def encode_row(row: Row) -> bytes:
     """The payload of a row; the row itself is left as it is."""
     try:
-        payload = _encode(row)
-        _check(payload)
-    except UNFIT:
-        payload = _encode(storable(row))
-        _check(payload)
-    return payload
+        return _fitting(row)
+    except (*UNFIT, struct.error):
+        return _fitting(storable(row))
 
 
-def with_dropped(row: Row, dropped: int) -> Row:
-    """A copy of a row that says how many rows before it back-pressure dropped."""
-    extra = {**_held(row.extra), "dropped": dropped}
-    return msgspec.structs.replace(row, extra=to_json(extra, "extra", {}))
+def decode_row(payload: bytes) -> Row:
+    """The row of a payload.
 
-
-def with_notes(extra: Mapping[str, Any], notes: Notes) -> Mapping[str, Any]:
-    """What `extra` holds, and under `converted` also these notes."""
-    return {**extra, "converted": {**extra.get("converted", {}), **notes}} if notes else extra
-
-
-def _held(extra: str | None) -> dict[str, Any]:
-    try:
-        held = msgspec.json.decode(extra or "{}")
-    except msgspec.DecodeError:
-        held = {"text": extra}
-    return held if isinstance(held, dict) else {"value": held}
-
-
-def storable(row: Row) -> Row:
-    """A copy of a row whose every field has its column's type; `extra` says what was changed."""
-    notes: Notes = {}
-    fields: dict[str, Any] = {}
-    for name in row.__struct_fields__:
-        value, _ = attempt(exact, getattr(row, name))
-        convert = _CONVERSIONS.get(name, _optional_text)
-        fields[name] = convert(getattr(row, name) if value is None else value, name, notes)
-    unknown = _unknown_fields(_as_list(row.prompt))
-    extra = with_notes(_held(fields["extra"]), notes)
-    if unknown:
-        extra = {**extra, "prompt_fields": unknown}
-    fields["extra"] = to_json(extra or None, "extra", {})
+    Raises:
+        One of `UNREADABLE`: the payload is no row.
+    """
+    fields = msgspec.structs.asdict(_decode_loose(payload))
+    for name in _LISTS:
+        fields[name] = _unpacked(fields[name], name)
     return Row(**fields)
 
 
-def _optional_text(value: Any, path: str, notes: Notes) -> str | None:
-    if value is None or isinstance(value, str):
-        return value if value is None else text(value, path, notes)
-    notes[path] = f"was {type(value).__name__}, as JSON"
-    return to_json(value, path, {})
+def decode_logged(payload: bytes) -> LoggedRow:
+    """The row of a payload, as the table's columns take it; converted where it does not fit.
+
+    Raises:
+        One of `UNREADABLE`: the payload is no row.
+    """
+    try:
+        row = _decode(payload)
+    except UNREADABLE:
+        return _decode(encode_row(decode_row(payload)))
+    odd = len(row.prompt_token_ids) | len(row.token_ids)
+    if (odd | len(row.logprobs) | len(row.choice_logprobs)) & 3:
+        raise msgspec.ValidationError("packed numbers are not whole")
+    return row
 
 
-def _optional_float(value: Any, path: str, notes: Notes) -> float | None:
-    if value is None:
-        return None
-    number, error = attempt(float, value)
-    if error is not None:
-        notes[path] = f"left out, not a number: {text(describe(value), path, {})}"
-    return number
+def _fitting(row: Row) -> bytes:
+    ids, logprobs, options = row.token_ids, row.logprobs, row.choice_logprobs
+    if not (ids is logprobs is options is row.prompt_token_ids is _NONE):
+        row = copy.copy(row)
+        row.prompt_token_ids = _packed(row.prompt_token_ids, "i")
+        row.token_ids = _packed(ids, "i")
+        row.logprobs = _packed(logprobs, "f")
+        row.choice_logprobs = _packed(options, "f")
+    payload = _encode(row)
+    _decode(payload)
+    return payload
 
 
-def _optional_int(value: Any, path: str, notes: Notes) -> int | None:
-    if value is None:
-        return None
-    number = value if isinstance(value, int) else _optional_float(value, path, notes)
-    if number is None or not -(2**63) <= number < 2**63:
-        notes.setdefault(path, f"left out, not a 64-bit integer: {text(describe(value), path, {})}")
-        return None
-    return int(number)
+def _packed(numbers: Any, kind: str) -> Packed:
+    if numbers is _NONE:
+        return ()
+    if type(numbers) is not tuple and type(numbers) is not list:
+        raise TypeError("only a list or a tuple is packed without a note")
+    packed: bytes = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+    return packed
 
 
-def _int(value: Any, path: str, notes: Notes) -> int:
-    return _optional_int(value, path, notes) or 0
-
-
-def _optional_bool(value: Any, path: str, notes: Notes) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    truth, error = attempt(bool, value)
-    notes[path] = f"was {type(value).__name__}" if error is None else f"left out: {error}"
-    return truth
-
-
-def _listed(value: Any, path: str, notes: Notes) -> list[Any]:
-    found = plain(value, path, notes)
-    if isinstance(found, list):
-        return found
-    if found is not None:
-        notes[path] = f"left out, not a sequence: {text(describe(value), path, {})}"
-    return []
-
-
-def _token_ids(value: Any, path: str, notes: Notes) -> list[int]:
-    found = _listed(value, path, notes)
-    ids = []
-    for item in found:
-        whole = isinstance(item, int) or (isinstance(item, float) and item.is_integer())
-        if not whole or not -(2**31) <= item < 2**31:
-            notes[path] = f"left out, not all token ids: {item!r}"
-            return []
-        ids.append(int(item))
-    return ids
-
-
-def _floats(value: Any, path: str, notes: Notes) -> list[float]:
-    found = _listed(value, path, notes)
-    numbers = [_optional_float(item, f"{path}[{i}]", notes) for i, item in enumerate(found)]
-    return [math.nan if number is None else number for number in numbers]
-
-
-def _texts(value: Any, path: str, notes: Notes) -> list[str]:
-    found = _listed(value, path, notes)
-    return [_optional_text(item, f"{path}[{i}]", notes) or "" for i, item in enumerate(found)]
-
-
-def _prompt(value: Any, path: str, notes: Notes) -> list[dict[str, Any]] | None:
-    if value is None:
-        return None
-    return [_message(item, f"{path}[{i}]", notes) for i, item in enumerate(_as_list(value))]
-
-
-def _as_list(prompt: Any) -> Sequence[Any]:
-    return prompt if isinstance(prompt, list | tuple) else [prompt]
-
-
-def _message(value: Any, path: str, notes: Notes) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {"role": "user", "content": _optional_text(value, path, notes)}
-    message = {
-        name: _optional_text(value[name], f"{path}.{name}", notes)
-        for name in _MESSAGE_FIELDS
-        if value.get(name) is not None
-    }
-    if "role" not in message:
-        notes[f"{path}.role"] = "was missing"
-        message["role"] = "user"
-    return message
-
-
-def _unknown_fields(prompt: Sequence[Any]) -> dict[str, Any]:
-    """Fields of messages that the prompt column has no place for, by the message's index."""
-    found = {
-        str(i): {key: item for key, item in message.items() if key not in _MESSAGE_FIELDS}
-        for i, message in enumerate(prompt)
-        if isinstance(message, Mapping)
-    }
-    kept = {i: fields for i, fields in found.items() if fields}
-    return plain(kept, "prompt", {}) if kept else {}
-
-
-_CONVERSIONS: dict[str, Any] = {
-    "prompt": _prompt,
-    "prompt_token_ids": _token_ids,
-    "token_ids": _token_ids,
-    "logprobs": _floats,
-    "choice_logprobs": _floats,
-    "choices": _texts,
-    "step": _int,
-    "ts": _int,
-    "mono_ns": _int,
-    "latency_us": _optional_int,
-    "reward": _optional_float,
-    "valid": _optional_bool,
-    "terminated": _optional_bool,
-    "truncated": _optional_bool,
-}
+def _unpacked(numbers: bytes | list[Any], name: str) -> Any:
+    if not isinstance(numbers, bytes):
+        return numbers
+    return list(struct.unpack(f"<{len(numbers) // 4}{'f' if 'log' in name else 'i'}", numbers))

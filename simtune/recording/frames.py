@@ -24,6 +24,8 @@ _HEADER = struct.Struct("<8sII")
 _FRAME = struct.Struct("<IIQ")
 _SEQ = struct.Struct("<Q")
 _MAX_HEADER_BODY = 64 * 1024
+MAX_PAYLOAD = 256 * 1024 * 1024
+"""Bytes of the largest record; a reader takes a greater length for damage."""
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,8 +103,8 @@ def read_frames(
     allocated on the word of a length that the file cannot hold.
 
     Raises:
-        CorruptError: a whole frame fails its checksum or is out of sequence; everything yielded
-            before it is sound.
+        CorruptError: a frame is too large, or a whole one fails its checksum or is out of
+            sequence; everything yielded before it is sound.
     """
     seq = first_seq
     offset = file.tell()
@@ -113,6 +115,8 @@ def read_frames(
         length, crc, found = _FRAME.unpack(start)
         if offset + _FRAME.size + length > size:
             return
+        if length > MAX_PAYLOAD:
+            raise CorruptError(f"{name} has a record of {length} bytes", got=f"byte {offset}")
         payload = file.read(length)
         if len(payload) < length:
             return

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from simtune.config import Config
 from simtune.errors import BackpressureError, CaptureError
-from simtune.recording.encoding import encode_row, with_dropped
+from simtune.recording.encoding import encode_row
 from simtune.recording.frames import encode_frame
 from simtune.recording.guard import report
 from simtune.recording.log import Log
+from simtune.recording.storable import with_dropped
 from simtune.records import Row
 
 FLUSH_SECONDS = 0.02

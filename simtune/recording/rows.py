@@ -12,9 +12,9 @@ from simtune.errors import CaptureError
 from simtune.recording.announce import announce, listened_to
 from simtune.recording.answers import read_answer
 from simtune.recording.conversion import Notes, describe, plain, to_json
-from simtune.recording.encoding import with_notes
 from simtune.recording.prompts import messages_of
 from simtune.recording.recorder import Recorder
+from simtune.recording.storable import with_notes
 from simtune.records import Kind, Messages, Row
 
 

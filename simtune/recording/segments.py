@@ -12,13 +12,12 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-import msgspec
+from typing import BinaryIO, TypeVar
 
 from simtune.errors import CorruptError
+from simtune.recording.encoding import UNREADABLE, LoggedRow, decode_logged, decode_row
 from simtune.recording.frames import (
     SEAL_SIZE,
     SegmentHeader,
@@ -30,8 +29,9 @@ from simtune.recording.frames import (
 )
 from simtune.records import SCHEMA_VERSION, Row
 
+R = TypeVar("R")
+
 _NAME = re.compile(r"(?P<writer>[0-9a-f]{16})-(?P<segno>\d{8,})\.wal")
-_decode_row = msgspec.msgpack.Decoder(Row).decode
 
 
 def wal_directory(root: str | Path) -> Path:
@@ -159,6 +159,15 @@ def iter_segment(path: Path) -> Iterator[tuple[int, Row]]:
     Raises:
         CorruptError: damage that is no torn tail; every record yielded before it is sound.
     """
+    return _decoded(path, decode_row)
+
+
+def iter_logged(path: Path) -> Iterator[tuple[int, LoggedRow]]:
+    """As `iter_segment`, each row as the columns take it, numbers packed."""
+    return _decoded(path, decode_logged)
+
+
+def _decoded(path: Path, decode: Callable[[bytes], R]) -> Iterator[tuple[int, R]]:
     header = segment_header(path)
     end = _begin_of_next(path, header)
     with open(path, "rb", buffering=1 << 18) as file:
@@ -168,8 +177,8 @@ def iter_segment(path: Path) -> Iterator[tuple[int, Row]]:
             if end is not None and seq >= end:
                 return
             try:
-                row = _decode_row(payload)
-            except msgspec.DecodeError as error:
+                row = decode(payload)
+            except UNREADABLE as error:
                 raise CorruptError(f"{path} holds a record that is no row: {error}") from error
             yield seq, row
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
-import pyarrow as pa
 
 from simtune.errors import CorruptError, DataError
-from simtune.recording.segments import iter_segment, sealed_segments, segment_header
-from simtune.records import Row
+from simtune.recording.segments import iter_logged, sealed_segments, segment_header
 from simtune.store.commit import is_interrupted, publish, recover, retire
-from simtune.store.convert import record_batch
+from simtune.store.convert import Entry, record_batch
 from simtune.store.layout import locked, store_root
-from simtune.store.schema import ROW_GROUP_ROWS, ROWS, SORT_ORDER, parquet_writer
+from simtune.store.schema import ROW_GROUP_ROWS, ROWS, parquet_writer
 
 _GROUP_BYTES: Final = 64 * 1024 * 1024
-_BATCH_ROWS: Final = 2048
+_GROUP_ROWS: Final = 128 * 1024
 
 
 class CompactionReport(msgspec.Struct, kw_only=True):
@@ -53,7 +53,9 @@ class _Segment(msgspec.Struct, frozen=True):
     size: int
 
 
-def compact(root: str | os.PathLike[str]) -> CompactionReport:
+def compact(
+    root: str | os.PathLike[str], *, stop: threading.Event | None = None
+) -> CompactionReport:
     """Move everything in finished log segments into `data/v1/`.
 
     Segments that a living writer still appends to are left alone; `simtune.recording.seal(root)`
@@ -61,6 +63,7 @@ def compact(root: str | os.PathLike[str]) -> CompactionReport:
 
     Args:
         root: directory of the store.
+        stop: where it is set, no further file is begun.
 
     Raises:
         DataError: the file system refused; nothing is lost, and the next call goes on.
@@ -72,7 +75,7 @@ def compact(root: str | os.PathLike[str]) -> CompactionReport:
         if sealed_segments(path) or is_interrupted(path):
             with locked(path, "compactor"):
                 recover(path)
-                _compact_all(path, report)
+                _compact_all(path, report, stop)
     except OSError as error:
         raise DataError(
             f"cannot compact {path}",
@@ -84,62 +87,53 @@ def compact(root: str | os.PathLike[str]) -> CompactionReport:
     return report
 
 
-def _compact_all(root: Path, report: CompactionReport) -> None:
+def _compact_all(root: Path, report: CompactionReport, stop: threading.Event | None) -> None:
     segments = []
     for path in sealed_segments(root):
         try:
             segments.append(_Segment(path, segment_header(path).writer, path.stat().st_size))
         except CorruptError:
             report.damaged.append(str(path))
-    for group in _groups(segments):
-        _compact_group(root, group, report)
+    while segments and not (stop is not None and stop.is_set()):
+        _compact_group(root, segments, report)
 
 
-def _groups(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
-    group: list[_Segment] = []
-    for segment in segments:
-        if group and sum(item.size for item in group) + segment.size > _GROUP_BYTES:
-            yield group
-            group = []
-        group.append(segment)
-    if group:
-        yield group
-
-
-def _compact_group(root: Path, group: Sequence[_Segment], report: CompactionReport) -> None:
-    batches: list[pa.RecordBatch] = []
-    damaged = [segment.path for segment in group if not _read_segment(segment, batches)]
-    whole = [segment.path for segment in group if segment.path not in damaged]
-    table = pa.Table.from_batches(batches, schema=ROWS)
-
-    def write(file: BinaryIO) -> None:
-        with parquet_writer(file, ROWS) as writer:
-            writer.write_table(table.sort_by(list(SORT_ORDER)), row_group_size=ROW_GROUP_ROWS)
-
-    if table.num_rows:
-        final = publish(root, write, whole, damaged)
+def _compact_group(root: Path, segments: list[_Segment], report: CompactionReport) -> None:
+    """Move as many of the segments, from the first on, as make a file of bounded size."""
+    entries: list[Entry] = []
+    whole: list[Path] = []
+    damaged: list[Path] = []
+    size = 0
+    while segments and (not size or size + segments[0].size <= _GROUP_BYTES):
+        segment = segments.pop(0)
+        (whole if _read_segment(segment, entries) else damaged).append(segment.path)
+        size += segment.size
+        if len(entries) >= _GROUP_ROWS:
+            break
+    if entries:
+        final = publish(root, partial(_write, entries), whole, damaged)
         report.files.append(str(final))
         report.parquet_bytes += final.stat().st_size
     else:
         retire(root, [path.name for path in whole], [path.name for path in damaged])
-    report.segments += len(group)
-    report.rows += table.num_rows
-    report.log_bytes += sum(segment.size for segment in group)
+    report.segments += len(whole) + len(damaged)
+    report.rows += len(entries)
+    report.log_bytes += size
     report.damaged += [f"{path}.damaged" for path in damaged]
 
 
-def _read_segment(segment: _Segment, batches: list[pa.RecordBatch]) -> bool:
-    """Append a segment's rows as record batches; False where it ends in damage."""
-    numbered: list[tuple[int, Row]] = []
-    sound = True
+def _read_segment(segment: _Segment, entries: list[Entry]) -> bool:
+    """Append a segment's rows; False where it ends in damage."""
     try:
-        for item in iter_segment(segment.path):
-            numbered.append(item)
-            if len(numbered) == _BATCH_ROWS:
-                batches.append(record_batch(segment.writer, numbered))
-                numbered = []
+        for seq, row in iter_logged(segment.path):
+            entries.append(Entry(row.episode_id, row.step, seq, segment.writer, row))
     except CorruptError:
-        sound = False
-    if numbered:
-        batches.append(record_batch(segment.writer, numbered))
-    return sound
+        return False
+    return True
+
+
+def _write(entries: list[Entry], file: BinaryIO) -> None:
+    entries.sort(key=itemgetter(0, 1, 2, 3))
+    with parquet_writer(file, ROWS) as writer:
+        for start in range(0, len(entries), ROW_GROUP_ROWS):
+            writer.write_batch(record_batch(entries[start : start + ROW_GROUP_ROWS]))

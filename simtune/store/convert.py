@@ -1,51 +1,51 @@
-"""Log rows -> Arrow record batches.
-
-Capture writes only rows that fit their columns. One that another writer logged is converted by
-the same rules, and `extra` says how: a row is never lost, and never stops the compactor.
-"""
+"""Log rows -> Arrow record batches: whole columns at a time, packed numbers as they lie."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
-from simtune.recording.encoding import storable
-from simtune.records import Message, Messages, Row
+from simtune.recording.encoding import LoggedMessage, LoggedRow
 from simtune.store.schema import MESSAGE_FIELDS, ROWS
 
-_FIELDS: Final = Row.__struct_fields__
-_KNOWN: Final = frozenset(MESSAGE_FIELDS)
+_FIELDS: Final = LoggedRow.__struct_fields__
+_ITEM_BYTES: Final = 4
 
 
-def record_batch(writer_id: str, numbered: Sequence[tuple[int, Row]]) -> pa.RecordBatch:
-    """Convert rows of one writer.
+class Entry(NamedTuple):
+    """A row and its place: entries compare as the rows of a file are sorted.
 
-    Args:
-        writer_id: the log's writer.
-        numbered: `(seq, row)` pairs as read from its segments.
+    Attributes:
+        episode_id: the row's own.
+        step: the row's own.
+        seq: its position within its writer.
+        writer_id: who logged it.
+        row: the row.
     """
-    seqs = [seq for seq, _ in numbered]
-    rows = [row for _, row in numbered]
-    try:
-        return _batch(writer_id, seqs, rows)
-    except (OverflowError, TypeError, pa.ArrowInvalid):
-        return _batch(writer_id, seqs, [storable(row) for row in rows])
+
+    episode_id: str
+    step: int
+    seq: int
+    writer_id: str
+    row: LoggedRow
 
 
-def _batch(writer_id: str, seqs: list[int], rows: list[Row]) -> pa.RecordBatch:
+def record_batch(entries: Sequence[Entry]) -> pa.RecordBatch:
+    """The table's rows of some entries, in their order."""
+    rows = [entry.row for entry in entries]
     values = zip(*map(msgspec.structs.astuple, rows), strict=True)
     columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, values, strict=True))
     columns["decision_id"] = [
         f"{writer_id}-{seq}" if row.kind == "decision" else row.target
-        for seq, row in zip(seqs, rows, strict=True)
+        for _, _, seq, writer_id, row in entries
     ]
-    columns["seq"] = seqs
-    columns["writer_id"] = [writer_id] * len(rows)
+    columns["seq"] = [entry.seq for entry in entries]
+    columns["writer_id"] = [entry.writer_id for entry in entries]
     arrays = [_column(field, columns[field.name]) for field in ROWS]
     return pa.RecordBatch.from_arrays(arrays, schema=ROWS)
 
@@ -53,35 +53,33 @@ def _batch(writer_id: str, seqs: list[int], rows: list[Row]) -> pa.RecordBatch:
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     if field.name == "prompt":
         return _prompts(values, field.type)
-    if pa.types.is_list(field.type):
-        return _lists(values, field.type)
-    return pa.array(values, type=field.type)
+    if not pa.types.is_list(field.type):
+        return pa.array(values, type=field.type)
+    if pa.types.is_string(field.type.value_type):
+        items = pa.array(chain.from_iterable(values), type=pa.string())
+        return pa.ListArray.from_arrays(_offsets(values), items, type=field.type)
+    return _packed(values, field.type)
 
 
-def _lists(values: Sequence[Sequence[Any]], kind: pa.ListType) -> pa.ListArray:
-    flat = chain.from_iterable(values)
-    if pa.types.is_string(kind.value_type):
-        items = pa.array(flat, type=pa.string())
-    else:
-        # A typed buffer takes Python numbers three times as fast as pa.array does.
-        numbers = array("i" if pa.types.is_int32(kind.value_type) else "f", flat)
-        buffers = [None, pa.py_buffer(numbers)]
-        items = pa.Array.from_buffers(kind.value_type, len(numbers), buffers)
-    return pa.ListArray.from_arrays(_offsets(values), items, type=kind)
+def _packed(values: Sequence[bytes], kind: pa.ListType) -> pa.ListArray:
+    data = b"".join(value for value in values if value)
+    count = len(data) // _ITEM_BYTES
+    items = pa.Array.from_buffers(kind.value_type, count, [None, pa.py_buffer(data)])
+    return pa.ListArray.from_arrays(_offsets(values, _ITEM_BYTES), items, type=kind)
 
 
-def _offsets(values: Iterable[Sequence[Any]]) -> pa.Array:
-    return pa.array(array("i", accumulate(map(len, values), initial=0)), type=pa.int32())
+def _offsets(values: Iterable[Sequence[Any]], size: int = 1) -> pa.Array:
+    ends = accumulate((len(value) // size for value in values), initial=0)
+    return pa.array(array("i", ends), type=pa.int32())
 
 
-def _prompts(values: Sequence[Messages | None], kind: pa.ListType) -> pa.ListArray:
+def _prompts(values: Sequence[list[LoggedMessage] | None], kind: pa.ListType) -> pa.ListArray:
     missing = [messages is None for messages in values]
-    filled: list[Messages] = [messages or [] for messages in values]
-    turns: list[Message] = list(chain.from_iterable(filled))
-    if not all(turn.keys() <= _KNOWN for turn in turns):
-        raise TypeError("a message has fields that are no columns")
+    filled = [messages or [] for messages in values]
+    turns = chain.from_iterable(filled)
+    columns = list(zip(*map(msgspec.structs.astuple, turns), strict=True))
     fields = [
-        pa.array([turn.get(name) for turn in turns], type=pa.string()) for name in MESSAGE_FIELDS
+        pa.array(column, type=pa.string()) for column in columns or [()] * len(MESSAGE_FIELDS)
     ]
     messages = pa.StructArray.from_arrays(fields, fields=list(kind.value_type))
     mask = pa.array(missing) if any(missing) else None

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,10 +11,9 @@ from read_back import said
 
 import simtune
 from simtune.recording.conversion import plain, to_json
+from simtune.recording.encoding import decode_row as decode
 from simtune.recording.encoding import encode_row
 from simtune.records import Row
-
-decode = msgspec.msgpack.Decoder(Row).decode
 
 
 def kept(**columns):

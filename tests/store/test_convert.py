@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_rows import decision, segment_bytes, write_segment
 
+from simtune.recording.encoding import decode_logged, encode_row
 from simtune.recording.frames import encode_frame
 from simtune.records import Row
 from simtune.store import read
-from simtune.store.convert import record_batch
+from simtune.store.convert import Entry, record_batch
 from simtune.store.schema import ROWS
 
 WRITER = "0123456789abcdef"
@@ -51,10 +52,15 @@ rows = st.builds(
 )
 
 
+def batch_of(numbered):
+    logged = [(seq, decode_logged(encode_row(row))) for seq, row in numbered]
+    return record_batch([Entry(row.episode_id, row.step, seq, WRITER, row) for seq, row in logged])
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rows, min_size=1, max_size=6), st.integers(0, 2**62))
 def test_every_value_arrives_as_it_was(logged, first):
-    batch = record_batch(WRITER, [(first + i, row) for i, row in enumerate(logged)])
+    batch = batch_of([(first + i, row) for i, row in enumerate(logged)])
     batch.validate(full=True)
     assert batch.schema == ROWS
     plain = batch.set_column(ROWS.get_field_index("ts"), "ts", batch["ts"].cast(pa.int64()))
@@ -74,7 +80,7 @@ def test_every_value_arrives_as_it_was(logged, first):
 
 
 def test_nan_logprobs_stay_nan_and_are_no_nulls():
-    batch = record_batch(WRITER, [(0, decision(logprobs=[math.nan, -1.0]))])
+    batch = batch_of([(0, decision(logprobs=[math.nan, -1.0]))])
     (logprobs,) = batch["logprobs"].to_pylist()
     assert math.isnan(logprobs[0])
     assert batch["logprobs"].flatten().null_count == 0
