@@ -1,10 +1,14 @@
-"""Reading Parquet files that may be damaged: page checksums verified, every failure named."""
+"""The door to Parquet files, which may be damaged or hostile: every failure names its file.
+
+Page checksums are verified. What a footer declares is checked before anything is allocated for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -13,12 +17,36 @@ import pyarrow.parquet as pq
 from simtune.errors import CorruptError
 from simtune.store.layout import is_part_name
 
+_GROUP_ROWS: Final = 1 << 20
+_GROUP_BYTES: Final = 4 << 30
+"""What one row group may declare; simtune's own have 8,192 rows."""
+
+_FOOTER_TEXT: Final = 16 << 20
+_FOOTER_ITEMS: Final = 1 << 18
+"""Longest text and list in a footer."""
+
+READ_BUFFER: Final = 1 << 18
+"""Bytes of a column that are held while a file is read batch by batch."""
+
 
 def part_files(directory: Path) -> list[Path]:
-    """The Parquet files of a directory, by name; none where it does not exist."""
+    """The Parquet files of a directory, by name; none where it does not exist.
+
+    Raises:
+        CorruptError: one is a link to somewhere else.
+    """
     if not directory.is_dir():
         return []
-    return sorted(path for path in directory.iterdir() if is_part_name(path.name))
+    found = sorted(path for path in directory.iterdir() if is_part_name(path.name))
+    for path in found:
+        if path.is_symlink() and path.resolve().parent != directory.resolve():
+            raise CorruptError(
+                f"{path} is a link that leaves the store",
+                expected="a file",
+                got=f"a link to {path.resolve()}",
+                fix="copy the file into the store, or remove the link",
+            )
+    return found
 
 
 @contextmanager
@@ -35,24 +63,71 @@ def reading(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def open_part(path: Path, schema: pa.Schema) -> pq.ParquetFile:
-    """Open a file, its footer read and its columns checked.
+def open_part(
+    path: Path,
+    schema: pa.Schema,
+    *,
+    metadata: pq.FileMetaData | None = None,
+    dictionaries: Sequence[str] = (),
+    buffer_size: int = 0,
+) -> pq.ParquetFile:
+    """Open a file, its footer read and what it declares checked.
 
     Args:
         path: the file.
         schema: `ROWS` or `SCORES`; the file must have exactly these columns.
+        metadata: its footer, where it was read and checked before.
+        dictionaries: text columns to be read as dictionary arrays.
+        buffer_size: where not 0, columns are read through buffers of so many bytes rather than
+            a row group at once.
     """
     with reading(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        found = file.schema_arrow
-    if not found.remove_metadata().equals(schema.remove_metadata()):
-        file.close()
+        file = pq.ParquetFile(
+            path,
+            metadata=metadata,
+            read_dictionary=list(dictionaries),
+            buffer_size=buffer_size,
+            pre_buffer=not buffer_size,
+            thrift_string_size_limit=_FOOTER_TEXT,
+            thrift_container_size_limit=_FOOTER_ITEMS,
+            page_checksum_verification=True,
+        )
+    if metadata is None:
+        try:
+            _check(path, file, schema)
+        except CorruptError:
+            file.close()
+            raise
+    return file
+
+
+def _check(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    with reading(path):
+        found = file.schema_arrow.remove_metadata()
+    if not found.equals(schema.remove_metadata()):
         raise CorruptError(
             f"{path} has other columns than format 1",
             expected=", ".join(f"{field.name}: {field.type}" for field in schema),
             got=", ".join(f"{field.name}: {field.type}" for field in found),
+            fix=f"move the file away; simtune episodes import takes what can be converted: {path}",
         )
-    return file
+    metadata, rows = file.metadata, 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        rows += group.num_rows
+        if not 0 <= group.num_rows <= _GROUP_ROWS or not 0 <= group.total_byte_size <= _GROUP_BYTES:
+            raise _declared(path, f"{group.num_rows} rows, {group.total_byte_size} bytes")
+    if rows != metadata.num_rows:
+        raise _declared(path, f"{metadata.num_rows} rows in row groups of {rows}")
+
+
+def _declared(path: Path, got: str) -> CorruptError:
+    return CorruptError(
+        f"{path} declares sizes that no store has",
+        expected=f"row groups of at most {_GROUP_ROWS} rows and {_GROUP_BYTES} bytes",
+        got=got,
+        fix="restore the file from a copy, or move it away to go on without its rows",
+    )
 
 
 def read_part(path: Path, schema: pa.Schema) -> pa.Table:
@@ -61,23 +136,12 @@ def read_part(path: Path, schema: pa.Schema) -> pa.Table:
         return file.read()
 
 
-def read_groups(
-    path: Path, schema: pa.Schema, groups: Sequence[int], columns: Sequence[str] | None = None
-) -> pa.Table:
-    """Some row groups of a file.
-
-    Args:
-        path: the file.
-        schema: the columns it must have.
-        groups: which row groups, in order.
-        columns: which columns; all where None.
-    """
-    with open_part(path, schema) as file, reading(path):
-        return file.read_row_groups(list(groups), columns=None if columns is None else [*columns])
-
-
 def dataset(paths: Sequence[Path], schema: pa.Schema) -> ds.Dataset:
     """The files as one dataset for a query engine, checksums verified."""
-    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    options = ds.ParquetFragmentScanOptions(
+        page_checksum_verification=True,
+        thrift_string_size_limit=_FOOTER_TEXT,
+        thrift_container_size_limit=_FOOTER_ITEMS,
+    )
     file_format = ds.ParquetFileFormat(default_fragment_scan_options=options)
     return ds.dataset([str(path) for path in paths], schema=schema, format=file_format)

@@ -13,20 +13,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simtune import recording
-from simtune.errors import DataError
+from simtune.errors import DataError, OptionError
 from simtune.records import Episode
 from simtune.store.assembly import assemble
 from simtune.store.compaction import compact
 from simtune.store.files import dataset, part_files
-from simtune.store.groups import Group, groups_holding, read_rows, row_groups
-from simtune.store.late import fold, late_rewards
+from simtune.store.footers import Part, read_footers
+from simtune.store.late import KEYS, LATE, add_late, fold, strays, total
 from simtune.store.layout import DATA, store_root
-from simtune.store.schema import ROWS
+from simtune.store.lookup import all_rewards, count_rewards, ids_like, narrowed, rewards_of, rows_of
+from simtune.store.merge import merged
+from simtune.store.schema import ROWS, SORT_ORDER
 from simtune.store.scores import all_scores
 from simtune.store.summary import LIGHT, partial_summary, summarise
-from simtune.store.views import run_sql
+from simtune.store.views import run_sql, sql_batches
 
 _CHUNK_ROWS: Final = 8192
+"""Rows with all their columns that are held at a time."""
+
+_LIGHT_ROWS: Final = 32 * _CHUNK_ROWS
+"""Rows of which only ids, numbers and the like are held."""
 
 
 def read(root: str | os.PathLike[str]) -> Store:
@@ -73,59 +79,99 @@ def _what_is_there(root: Path) -> str:
 class Store:
     """What was captured up to the call of `read`; files added later need another `read`.
 
-    Scores are read when they are asked for, so those written meanwhile are seen.
+    Opening a store reads no rows, and its methods hold a bounded part of them at a time, but for
+    `decisions` and `sql`, which return whole tables. Scores are read when they are asked for, so
+    those written meanwhile are seen.
 
     Attributes:
         root: directory of the store.
-        files: its Parquet files, those with the earliest rows first.
     """
 
     def __init__(self, root: Path, files: Sequence[Path]) -> None:
         """Use `read`, which also brings in what the log holds."""
         self.root = root
-        self._groups = row_groups(files)
-        self.files = list(dict.fromkeys(group.path for group in self._groups))
+        self._paths = files
 
-    def decisions(self, where: str | None = None) -> pa.Table:
-        """Rows of kind `decision` with every column, late rewards folded into `reward`.
+    @cached_property
+    def parts(self) -> list[Part]:
+        """What the footers of the files say, those with the earliest rows first."""
+        return read_footers(self._paths)
+
+    @property
+    def files(self) -> list[Path]:
+        """The Parquet files that have rows, those with the earliest first."""
+        return [part.path for part in self.parts]
+
+    def decisions(
+        self, where: str | None = None, *, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Rows of kind `decision`, late rewards folded into `reward`.
 
         Args:
-            where: SQL condition on the columns, such as `"valid and reward > 0"`.
+            where: SQL condition on the columns, such as `"valid and reward > 0"`; row groups that
+                cannot match are not read.
+            columns: which columns; all where None.
         """
+        empty = _selected(columns).empty_table()
+        return pa.concat_tables([empty, *self.batches(where, columns=columns)])
+
+    def batches(
+        self, where: str | None = None, *, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """What `decisions` returns, in tables of some thousand rows.
+
+        Without a condition they come in the order of (episode_id, step, seq, writer_id), whatever
+        files they are in; with one, in no particular order.
+        """
+        schema = _selected(columns)
         if where is not None:
-            return self.sql(f"SELECT * FROM decisions WHERE {where}").cast(ROWS)
-        rows = read_rows(self._groups)
-        return fold(rows.filter(pc.equal(rows["kind"], "decision")), self._late)
+            query = f"SELECT {', '.join(schema.names)} FROM decisions WHERE {where}"
+            for batch in sql_batches(query, self._tables(), _CHUNK_ROWS):
+                yield pa.Table.from_batches([batch]).cast(schema)
+            return
+        needed = {*schema.names, *KEYS, *(name for name, _ in SORT_ORDER)}
+        for rows in self._whole([name for name in ROWS.names if name in needed]):
+            decided = rows.filter(pc.equal(rows["kind"], "decision"))
+            yield decided.sort_by(list(SORT_ORDER)).select(schema.names).cast(schema)
 
     def episodes(self, where: str | None = None, *, ended: bool | None = None) -> Iterator[Episode]:
-        """Assembled episodes in order of their starts; memory is bounded by a chunk of rows.
+        """Assembled episodes in order of their ids; memory is bounded by a chunk of rows.
 
         Args:
             where: SQL condition on the view `episodes`, such as `"success and decisions < 9"`.
             ended: only those that ended (True), or that have not yet (False).
         """
-        chosen = self.summary()
-        if where is not None:
-            matching = self.sql(f"SELECT episode_id FROM episodes WHERE {where}")
-            chosen = chosen.filter(pc.is_in(chosen["episode_id"], matching["episode_id"]))
-        if ended is not None:
-            chosen = chosen.filter(pc.equal(chosen["ended"], ended))
-        return self._assembled(chosen)
+        ids = None if where is None else self.episode_ids_where(where)
+        for rows in self._whole(ids=ids):
+            episodes = assemble(rows.filter(pc.not_equal(rows["kind"], "reward")))
+            for _, episode in sorted(episodes.items()):
+                if ended is None or episode.ended == ended:
+                    yield episode
 
     def episode(self, episode_id: str) -> Episode:
-        """One episode.
+        """One episode; of a large store only the row groups that can hold it are read.
 
         Raises:
             DataError: there is none of that id.
         """
-        rows = read_rows(groups_holding(self._groups, episode_id))
-        rows = rows.filter(pc.equal(rows["episode_id"], episode_id))
-        if not pc.any(pc.not_equal(rows["kind"], "reward")).as_py():
+        rows = rows_of(self.parts, episode_id)
+        rows = rows.filter(pc.not_equal(rows["kind"], "reward"))
+        if not rows.num_rows:
             raise DataError(
                 f"no episode {episode_id!r} in {self.root}",
                 fix=f"simtune episodes ls --store {self.root}",
             )
-        return assemble(fold(rows, self._late))[episode_id]
+        late = rewards_of(self.parts, pc.drop_null(rows["decision_id"]).to_pylist())
+        return assemble(add_late(rows, late))[episode_id]
+
+    def episode_ids(self, beginning: str = "") -> list[str]:
+        """The ids of the episodes that begin with a text, in order."""
+        return ids_like(self.parts, beginning)
+
+    def episode_ids_where(self, where: str) -> list[str]:
+        """The ids of the episodes for which an SQL condition on the view `episodes` holds."""
+        found = self.sql(f"SELECT episode_id FROM episodes WHERE {where}")
+        return sorted(found["episode_id"].to_pylist())
 
     def scores(self) -> pa.Table:
         """The scores that count: for each subject and scorer the latest (scorer_version, seq)."""
@@ -133,17 +179,16 @@ class Store:
 
     def summary(self) -> pa.Table:
         """One row per episode, in order of their starts: the view `episodes`."""
-        return summarise([partial for _, partial in self._partials])
+        return self._summary
 
     def count(self) -> dict[str, int]:
         """How many episodes, decisions, late rewards, scores and files there are."""
         episodes = self.summary()
-        kinds = read_rows(self._groups, ["kind"])["kind"]
         return {
             "episodes": episodes.num_rows,
             "ended": pc.sum(episodes["ended"].cast(pa.int64())).as_py() or 0,
-            "decisions": pc.sum(pc.equal(kinds, "decision")).as_py() or 0,
-            "late_rewards": pc.sum(pc.equal(kinds, "reward")).as_py() or 0,
+            "decisions": pc.sum(episodes["decisions"]).as_py() or 0,
+            "late_rewards": count_rewards(self.parts),
             "scores": self.scores().num_rows,
             "files": len(self.files),
         }
@@ -154,51 +199,62 @@ class Store:
         `rows` is every row as it was written; the views are what the methods of the same names
         return, `episodes` as `summary` does.
         """
-        tables: dict[str, Callable[[], Any]] = {
+        return run_sql(query, self._tables())
+
+    def _tables(self) -> dict[str, Callable[[], Any]]:
+        return {
             "rows": lambda: dataset(self.files, ROWS),
             "late": lambda: self._late,
             "episodes": self.summary,
             "scores": self.scores,
         }
-        return run_sql(query, tables)
+
+    def _whole(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        rows: int | None = None,
+    ) -> Iterator[pa.Table]:
+        """All rows of some episodes at a time, ids ascending, late rewards folded in."""
+        parts = self.parts if ids is None else narrowed(self.parts, ids)
+        wanted = None if ids is None else pa.array(ids, pa.string())
+        for table in merged(parts, columns, rows=rows or _CHUNK_ROWS):
+            whole = table if wanted is None else _of(table, wanted)
+            if whole.num_rows:
+                yield fold(whole, self._strays)
 
     @cached_property
     def _late(self) -> pa.Table:
-        return late_rewards(read_rows(self._groups, ["kind", "decision_id", "reward"]))
+        return all_rewards(self.parts)
 
     @cached_property
-    def _partials(self) -> list[tuple[Group, pa.Table]]:
-        return [
-            (group, partial_summary(fold(read_rows([group], LIGHT), self._late)))
-            for group in self._groups
-        ]
+    def _strays(self) -> pa.Table:
+        if not any(group.kinds.may_hold("reward") for part in self.parts for group in part.groups):
+            return LATE.empty_table()
+        return total(strays(rows) for rows in merged(self.parts, KEYS, rows=_LIGHT_ROWS))
 
-    def _assembled(self, chosen: pa.Table) -> Iterator[Episode]:
-        for ids in _chunks(chosen):
-            wanted = pa.array(ids, pa.string())
-            tables = [
-                _rows_of(read_rows([group]), wanted)
-                for group, partial in self._partials
-                if pc.any(pc.is_in(partial["episode_id"], wanted)).as_py()
-            ]
-            episodes = assemble(fold(pa.concat_tables(tables), self._late))
-            yield from (episodes[episode_id] for episode_id in ids)
+    @cached_property
+    def _summary(self) -> pa.Table:
+        return summarise([partial_summary(t) for t in self._whole(LIGHT, rows=_LIGHT_ROWS)])
 
 
-def _rows_of(rows: pa.Table, ids: pa.Array) -> pa.Table:
+def _of(rows: pa.Table, ids: pa.Array) -> pa.Table:
     return rows.filter(pc.is_in(rows["episode_id"], ids))
 
 
-def _chunks(episodes: pa.Table) -> Iterator[list[str]]:
-    """Ids of consecutive episodes that hold about `_CHUNK_ROWS` rows together."""
-    ids: list[str] = []
-    rows = 0
-    columns = (episodes["episode_id"].to_pylist(), episodes["decisions"].to_pylist())
-    for episode_id, decisions in zip(*columns, strict=True):
-        ids.append(episode_id)
-        rows += decisions + 2
-        if rows >= _CHUNK_ROWS:
-            yield ids
-            ids, rows = [], 0
-    if ids:
-        yield ids
+def _selected(columns: Sequence[str] | None) -> pa.Schema:
+    """The schema of some columns.
+
+    Raises:
+        OptionError: there is no such column.
+    """
+    unknown = [name for name in columns or () if name not in ROWS.names]
+    if unknown:
+        raise OptionError(
+            f"no column {unknown[0]!r}",
+            expected=", ".join(ROWS.names),
+            got=", ".join(columns or ()),
+        )
+    names = ROWS.names if columns is None else columns
+    return pa.schema([ROWS.field(name) for name in names], metadata=ROWS.metadata)

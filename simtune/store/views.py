@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
@@ -33,6 +34,21 @@ def run_sql(query: str, tables: Mapping[str, Callable[[], Any]]) -> pa.Table:
         DataError: DuckDB refuses the query.
         CorruptError: a file fails its checksum while it is read.
     """
+    with _connected(query, tables) as connection:
+        return connection.sql(query).to_arrow_table()
+
+
+def sql_batches(
+    query: str, tables: Mapping[str, Callable[[], Any]], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """As `run_sql`, but the result comes in batches of so many rows, as they are made."""
+    with _connected(query, tables) as connection:
+        yield from connection.sql(query).to_arrow_reader(rows)
+
+
+@contextmanager
+def _connected(query: str, tables: Mapping[str, Callable[[], Any]]) -> Iterator[Any]:
+    """DuckDB with what a query mentions; its errors become ours."""
     try:
         import duckdb
     except ImportError as error:
@@ -45,8 +61,8 @@ def run_sql(query: str, tables: Mapping[str, Callable[[], Any]]) -> pa.Table:
         try:
             if _mentions(query, "decisions"):
                 connection.execute(_DECISIONS)
-            return connection.sql(query).to_arrow_table()
-        except duckdb.Error as error:
+            yield connection
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise _failure(str(error)) from error
 
 
