@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
 
 from simtune.records import Decision, Episode, Messages
 
-_Row = dict[str, Any]
+PlainRow: TypeAlias = dict[str, Any]
 _MESSAGE_FIELD = re.compile(r"prompt\[(\d+)\]\.(\w+)")
 
 
@@ -21,17 +21,23 @@ def assemble(rows: pa.Table) -> dict[str, Episode]:
     Args:
         rows: every row of these episodes in any order, late rewards folded in.
     """
+    grouped: dict[str, list[PlainRow]] = {}
+    for row in plain_rows(rows):
+        grouped.setdefault(row["episode_id"], []).append(row)
+    return {episode_id: episode_of(episode_id, found) for episode_id, found in grouped.items()}
+
+
+def plain_rows(rows: pa.Table) -> Iterator[PlainRow]:
+    """The rows as dicts, `ts` in microseconds."""
     position = rows.schema.get_field_index("ts")
     plain = rows.set_column(position, "ts", rows["ts"].cast(pa.int64()))
     names = plain.column_names
-    grouped: dict[str, list[_Row]] = {}
     for values in zip(*(column.to_pylist() for column in plain.columns), strict=True):
-        row = dict(zip(names, values, strict=True))
-        grouped.setdefault(row["episode_id"], []).append(row)
-    return {episode_id: _episode(episode_id, found) for episode_id, found in grouped.items()}
+        yield dict(zip(names, values, strict=True))
 
 
-def _episode(episode_id: str, found: Sequence[_Row]) -> Episode:
+def episode_of(episode_id: str, found: Sequence[PlainRow]) -> Episode:
+    """One episode of its rows, in any order, late rewards folded in."""
     rows = _in_order(found)
     decisions = [_decision(row) for row in rows if row["kind"] == "decision"]
     start = next((row for row in rows if row["kind"] == "episode_start"), {})
@@ -57,7 +63,7 @@ def _episode(episode_id: str, found: Sequence[_Row]) -> Episode:
     return episode
 
 
-def _in_order(rows: Sequence[_Row]) -> list[_Row]:
+def _in_order(rows: Sequence[PlainRow]) -> list[PlainRow]:
     """Order by seq within a writer; whole writers by when each began this episode."""
     begun: dict[str, int] = {}
     for row in rows:
@@ -66,11 +72,11 @@ def _in_order(rows: Sequence[_Row]) -> list[_Row]:
     return sorted(rows, key=lambda row: (begun[row["writer_id"]], row["writer_id"], row["seq"]))
 
 
-def _first(rows: Sequence[_Row], name: str) -> str | None:
+def _first(rows: Sequence[PlainRow], name: str) -> str | None:
     return next((row[name] for row in rows if row[name] is not None), None)
 
 
-def _close_last_decisions(episode: Episode, ends: Sequence[_Row]) -> None:
+def _close_last_decisions(episode: Episode, ends: Sequence[PlainRow]) -> None:
     """What ended the episode ended every agent's last decision."""
     last = {decision.agent_id: decision for decision in episode.decisions}
     for decision in last.values():
@@ -78,7 +84,7 @@ def _close_last_decisions(episode: Episode, ends: Sequence[_Row]) -> None:
         decision.truncated |= any(row["truncated"] for row in ends)
 
 
-def _decision(row: _Row) -> Decision:
+def _decision(row: PlainRow) -> Decision:
     extra = mapping(row["extra"])
     return Decision(
         decision_id=row["decision_id"],

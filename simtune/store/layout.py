@@ -49,6 +49,13 @@ def is_part_name(name: str) -> bool:
     return _PART.fullmatch(name) is not None
 
 
+def part_number(name: str) -> tuple[str, int]:
+    """Compactor and number of a file whose name `is_part_name`."""
+    match = _PART.fullmatch(name)
+    assert match is not None
+    return match[1], int(match[2])
+
+
 def part_name(directory: Path) -> str:
     """The next free `part-<compactor_id>-<n>.parquet` of this process in a directory."""
     taken = [int(match[2]) for match in _own_parts(directory)]
