@@ -6,7 +6,10 @@ SimtuneError
 ├── DataError            a data set or a store holds nothing usable, or the wrong thing
 │   └── CorruptError         bytes on disk fail their checksum or their format
 ├── CaptureError         capture could not keep a decision
-│   └── BackpressureError    more captured bytes wait than the limit allows
+│   ├── BackpressureError    more captured bytes wait than the limit allows
+│   ├── RedactionError       a redaction failed, and what it was to look at is not kept
+│   ├── RecordSizeError      a row is larger than the limit allows
+│   └── CompactorError       the log grows, and no compactor can be started
 ├── PluginError          a plugin cannot be loaded, or breaks its contract
 ├── EnvironmentSpecError an environment cannot be made, or cannot be turned into text
 ├── RegistryError        a model record is missing, ambiguous or broken
@@ -71,6 +74,18 @@ class CaptureError(SimtuneError):
 
 class BackpressureError(CaptureError):
     """More captured bytes wait than the limit allows."""
+
+
+class RedactionError(CaptureError):
+    """A redaction failed, and what it was to look at is not kept."""
+
+
+class RecordSizeError(CaptureError):
+    """A row is larger than the limit allows."""
+
+
+class CompactorError(CaptureError):
+    """The log grows, and no compactor can be started."""
 
 
 class PluginError(SimtuneError):

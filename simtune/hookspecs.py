@@ -7,7 +7,7 @@ value does, and what raising does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
@@ -35,12 +35,16 @@ def simtune_episode_start(episode_id: str, env: str | None, metadata: dict[str, 
 
 
 @hookspec
-def simtune_decision(row: Row) -> None:
+def simtune_decision(row: Row) -> Literal[False] | None:
     """A decision was made and is about to be written.
 
-    Called in the simulation's process, on the thread that captured it, before encoding. The row
-    may be changed in place (to remove secrets, say). Keep it short: the simulation waits.
-    Return value: none. Raising: counted, warned about once per plugin; the row is written.
+    Called in the simulation's process, on the thread that captured it, before encoding; plugins
+    are called in pluggy's order, and the rules of `redact=` after them. The row is a copy, and
+    may be changed in place; JSON columns stay JSON. Where prompt, response or choices are
+    changed, the token ids that spell them are left out. Keep it short: the simulation waits.
+    Return value: False keeps the decision out of the store, and no further plugin is called;
+    anything else means nothing. Raising: counted, warned about once per plugin; the row is
+    written, with what was changed until then.
     """
 
 

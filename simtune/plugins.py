@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -109,16 +109,24 @@ def call_each(name: str, /, **arguments: Any) -> list[Failure]:
 
     The first failure of a plugin in a hook is a warning; all are counted (`failures`).
     """
-    failed = []
-    for implementation in getattr(hooks, name).get_hookimpls():
+    answers = [answer for _, answer in in_turn(name, **arguments)]
+    return [answer for answer in answers if isinstance(answer, Failure)]
+
+
+def in_turn(name: str, /, **arguments: Any) -> Iterator[tuple[str, Any]]:
+    """Call the implementations of a hook one after the other, as far as they are asked for.
+
+    Yields:
+        The plugin and what it returned, or its `Failure`; in pluggy's order: those marked
+        `tryfirst`, then the latest registered first, then those marked `trylast`.
+    """
+    for implementation in reversed(getattr(hooks, name).get_hookimpls()):
         chosen = [arguments[key] for key in implementation.argnames]
-        _, failure = call_guarded(
-            implementation.plugin_name, name, implementation.function, *chosen
-        )
+        plugin = implementation.plugin_name
+        result, failure = call_guarded(plugin, name, implementation.function, *chosen)
         if failure is not None:
-            failed.append(failure)
             _warn_first(failure)
-    return failed
+        yield plugin, result if failure is None else failure
 
 
 def call_guarded(

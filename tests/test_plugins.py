@@ -187,6 +187,18 @@ def test_one_that_raises_does_not_cost_another(tmp_path):
     assert plugins.failures() == {("bad", "simtune_decision"): 2}
 
 
+def test_plugins_are_called_in_pluggys_order(tmp_path):
+    called = []
+    for name, mark in {"a": "trylast=True", "b": "tryfirst=True", "c": "", "d": ""}.items():
+        text = f"@hookimpl({mark})\ndef simtune_decision(row):\n    row.append({name!r})\n"
+        plugins.load(write(tmp_path, text, f"{name}.py"))
+    plugins.call_each("simtune_decision", row=called)
+    assert called == ["b", "d", "c", "a"]
+    asked = plugins.in_turn("simtune_decision", row=called)
+    assert next(asked) == ("b", None)
+    assert called == ["b", "d", "c", "a", "b"]
+
+
 def test_a_hook_takes_only_the_arguments_it_wants(tmp_path):
     text = "ends = []\n@hookimpl\ndef simtune_episode_end(outcome):\n    ends.append(outcome)\n"
     plugins.load(write(tmp_path, text))
@@ -235,7 +247,8 @@ def test_each_hook_says_when_where_and_what_raising_does(name):
     assert "Return value:" in text
     assert "Raising:" in text
     annotations = inspect.get_annotations(spec)
-    assert annotations.pop("return") == "None"
+    returned = "Literal[False] | None" if name == "simtune_decision" else "None"
+    assert annotations.pop("return") == returned
     assert set(annotations) == set(inspect.signature(spec).parameters)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from simtune import plugins
-from simtune.recording.guard import attempt, report
+from simtune.recording.guard import attempt, leave_out, report
+from simtune.records import Row
 
 _unusable = False
 
@@ -31,3 +32,20 @@ def announce(hook: str, **arguments: Any) -> None:
         _, error = attempt(plugins.call_each, hook, **arguments)
         if error is not None:
             report(error, may_raise=False)
+
+
+def kept_by_plugins(row: Row) -> bool:
+    """Offer a decision to each plugin in turn; the first that returns False keeps it out."""
+    dropped_by, error = attempt(_dropped_by, row)
+    if error is not None:
+        report(error, may_raise=False)
+    if dropped_by is not None:
+        leave_out(dropped_by)
+    return dropped_by is None
+
+
+def _dropped_by(row: Row) -> str | None:
+    for plugin, answer in plugins.in_turn("simtune_decision", row=row):
+        if answer is False:
+            return plugin
+    return None

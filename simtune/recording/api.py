@@ -10,6 +10,7 @@ from simtune.recording import context
 from simtune.recording.episodes import EpisodeLog
 from simtune.recording.guard import guarded
 from simtune.recording.recorders import active, existing, local_root, recorder_of, recorders
+from simtune.recording.redaction import Redact, apply_everywhere
 from simtune.recording.rows import EpisodeRows
 
 
@@ -18,6 +19,7 @@ def configure(
     root: str | os.PathLike[str] | None = None,
     durability: config.Durability | None = None,
     backpressure: config.Backpressure | None = None,
+    redact: Redact | None = None,
 ) -> config.Config:
     """Say where and how decisions are kept; what is not named stays as it is.
 
@@ -28,6 +30,10 @@ def configure(
         backpressure: what happens to the caller where the buffer is full: `block` (waits),
             `raise` (gets a `BackpressureError`, and every other failure of capture too), or
             `drop` (the decision is not kept; the next row counts how many were not).
+        redact: as for `simtune.capture`, for every row of this process, after the rules of its
+            decision point; `()` ends it. A function is given starts, ends and rewards too
+            (`row.kind`); where it returns None for one of those, or raises, the row is written
+            without its contents.
 
     Returns:
         The settings now in force.
@@ -38,6 +44,8 @@ def configure(
     path = None if root is None else os.fspath(root)
     if path:
         local_root(path)
+    if redact is not None:
+        apply_everywhere(redact)
     return config.replace(root=path, durability=durability, backpressure=backpressure)
 
 

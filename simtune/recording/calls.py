@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any
 
 import msgspec
 
 from simtune.recording import context
-from simtune.recording.answers import join_chunks
 from simtune.recording.conversion import Notes
 from simtune.recording.episodes import EpisodeLog
 from simtune.recording.guard import attempt, guarded
+from simtune.recording.pending import followed
 from simtune.recording.prompts import PromptFinder
 from simtune.recording.recorders import active
+from simtune.recording.redaction import Redaction
+from simtune.recording.streams import join_chunks
 from simtune.records import Messages
+from simtune.reply import Reply
 
 _NOTHING = object()
+_WHOLE = frozenset({str, Reply, dict, list, tuple, int, float, bool, NoneType})
 
 
 class DecisionPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,33 +33,52 @@ class DecisionPoint(msgspec.Struct, frozen=True, kw_only=True):
         action: name of the decision point.
         agent: who decides there.
         parse: turns the function's result into the action that the simulation takes.
+        redact: what is applied to its rows before they are written.
     """
 
     finder: PromptFinder
     action: str
     agent: str | None = None
     parse: Callable[[Any], Any] | None = None
+    redact: tuple[Redaction, ...] = ()
 
 
 class Call:
-    """One call, as a context manager around it: set `result`, or collect `chunks`.
+    """One call, as a context manager around it: say what was `answered`, or fill the `stream`.
 
-    The prompt is read on entry, since functions append the answer to the list they were given.
-    An exception is recorded and goes on its way.
+    The prompt is read at the start, since functions append the answer to the list they were
+    given. The decision belongs to the episode in which the call began, wherever its answer is
+    consumed. An exception is recorded and goes on its way.
+
+    Attributes:
+        chunks: what was consumed of a stream.
     """
 
-    __slots__ = ("_began", "_notes", "_point", "_prompt", "chunks", "result")
+    __slots__ = (
+        "_began",
+        "_captured",
+        "_episode",
+        "_notes",
+        "_pending",
+        "_point",
+        "_prompt",
+        "_result",
+        "_streams",
+        "chunks",
+    )
 
     def __init__(self, point: DecisionPoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._point = point
         self._notes: Notes = {}
         self._prompt: Messages | None = guarded(point.finder.find, args, kwargs, self._notes)
+        self._episode = context.current(point.agent)
+        self._result: object = _NOTHING
+        self._pending = self._streams = self._captured = False
         self.chunks: list[object] = []
-        self.result: object = _NOTHING
+        self._began = time.perf_counter_ns()
 
     def __enter__(self) -> Call:
-        """The function is about to be called."""
-        self._began = time.perf_counter_ns()
+        """The function, or the next piece of its answer, is about to be asked."""
         return self
 
     def __exit__(
@@ -64,24 +87,64 @@ class Call:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """The function is done, or raised."""
-        latency_us = (time.perf_counter_ns() - self._began) // 1000
-        guarded(self._capture, error, latency_us, may_raise=error is None)
+        """It has answered, or raised."""
+        if not self._pending:
+            self._end(error)
+        elif error is not None:
+            ended = isinstance(error, StopIteration | StopAsyncIteration)
+            self._end(None if ended else error)
 
-    def _capture(self, error: BaseException | None, latency_us: int) -> None:
+    def answered(self, result: Any) -> Any:
+        """Take what the function returned; gives what its caller is to get."""
+        given = None if type(result) in _WHOLE else followed(result, self)
+        self._pending = given is not None
+        if given is None:
+            self._result = result
+            return result
+        return given
+
+    def stream(self) -> list[object]:
+        """The answer comes in chunks; returns the list to fill."""
+        self._streams, self._pending = True, False
+        return self.chunks
+
+    def close(self) -> None:
+        """The consumer has had enough of a stream."""
+        self._end(GeneratorExit())
+
+    def done(self, future: Any) -> None:
+        """A future that the function returned is done."""
+        if future.cancelled():
+            self._end("CancelledError: the future was cancelled")
+        elif (error := future.exception()) is not None:
+            self._end(error)
+        else:
+            self._result = future.result()
+            self._end(None)
+
+    def _end(self, error: BaseException | str | None) -> None:
+        if not self._captured:
+            self._captured = True
+            latency_us = (time.perf_counter_ns() - self._began) // 1000
+            guarded(self._capture, error, latency_us, may_raise=error is None)
+
+    def _capture(self, error: BaseException | str | None, latency_us: int) -> None:
         extra: dict[str, Any] = {}
-        if isinstance(error, GeneratorExit):
+        if self._streams and isinstance(error, GeneratorExit):
             # The consumer had enough: the answer is what it took.
             extra["closed_early"] = True
             error = None
         if self._notes:
             extra["converted"] = self._notes
-        result = join_chunks(self.chunks) if self.result is _NOTHING else self.result
+        result = join_chunks(self.chunks) if self._streams else self._result
+        if result is _NOTHING:
+            result = ""
         parsed = None
         failure = error
         if self._point.parse is not None and error is None:
             parsed, failure = attempt(self._point.parse, result)
-        _log(self._point.agent).decision(
+        log = self._episode or _lone(self._point.agent)
+        log.decision(
             self._prompt,
             result,
             action=self._point.action,
@@ -91,13 +154,12 @@ class Call:
             error=failure,
             latency_us=latency_us,
             extra=extra,
+            redact=self._point.redact,
         )
 
 
-def _log(agent: str | None) -> EpisodeLog:
-    log = context.current(agent)
-    if log is None:
-        log = EpisodeLog(active(), agent=agent)
-        log.stand_alone()
-        context.set_lone(log)
+def _lone(agent: str | None) -> EpisodeLog:
+    log = EpisodeLog(active(), agent=agent)
+    log.stand_alone()
+    context.set_lone(log)
     return log

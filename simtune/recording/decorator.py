@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from simtune.recording.calls import Call, DecisionPoint
+from simtune.recording.pending import async_generator_function, generator_function
 from simtune.recording.prompts import PromptFinder
+from simtune.recording.redaction import Redact, redactions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +26,7 @@ def capture(
     agent: str | None = None,
     action: str | None = None,
     parse: Callable[[Any], Any] | None = None,
+    redact: Redact | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -34,34 +37,47 @@ def capture(
     agent: str | None = None,
     action: str | None = None,
     parse: Callable[[Any], Any] | None = None,
+    redact: Redact | None = None,
 ) -> Callable[..., Any]:
     """Decorate the function in which the simulation asks the model.
 
-    Sync, async, generator and async-generator functions; result and exceptions are unchanged.
-    The prompt is the argument `messages` or `prompt`, else the first argument where it is text or
-    messages, else the JSON of all arguments. The answer is the result: a `simtune.Reply`, text,
-    an OpenAI chat completion, or the JSON of anything else; of a generator, its chunks joined.
+    Sync, async, generator and async-generator functions, methods, and whatever else can be
+    called; result and exceptions are unchanged. The prompt is the argument `messages` or
+    `prompt`, else the first argument where it is text or messages, else the JSON of all arguments.
+    The answer is the result: a `simtune.Reply`, text, a completion or response of the OpenAI
+    client, or the JSON of anything else; of a stream, what was consumed of it, joined.
 
-    A decision belongs to the current `simtune.episode`; outside of any it is an episode of its
-    own, without start and end.
+    A decision belongs to the `simtune.episode` that is the current one where the call begins;
+    outside of any it is an episode of its own, without start and end.
 
     Args:
         function: the function, where the decorator is used without arguments.
         agent: who decides; the episode's agent by default.
         action: name of the decision point; the function's name by default.
         parse: turns the function's result into the action, for the record only. Where it raises,
-            the decision is kept with `valid=False` and the error.
+            the decision is kept with `valid=False` and the error. Of a stream it gets the text.
+        redact: takes secrets out before anything is written. Texts and compiled patterns:
+            `[redacted]` takes their place in every text of the row. A function: gets the
+            `simtune.records.Row` and returns the row to write, or None or False for none. A rule
+            that raises costs the decision, not the secret. See also `simtune.configure`.
 
     Returns:
         The decorated function, or the decorator.
+
+    Raises:
+        OptionError: `redact` is none of these.
     """
+    rules = redactions(redact)
 
     def decorate(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(wrapped, classmethod | staticmethod):
+            return type(wrapped)(decorate(wrapped.__func__))
         point = DecisionPoint(
             finder=PromptFinder(wrapped),
-            action=action or str(getattr(wrapped, "__name__", type(wrapped).__name__)),
+            action=action or _name(wrapped),
             agent=agent,
             parse=parse,
+            redact=rules,
         )
         return functools.wraps(wrapped)(_wrapper(wrapped, point))
 
@@ -71,15 +87,18 @@ def capture(
 def _wrapper(wrapped: Callable[..., Any], point: DecisionPoint) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(wrapped):
         return _around_coroutine(wrapped, point)
+
+    def begin(*args: Any, **kwargs: Any) -> tuple[Call, Callable[[], Any]]:
+        return Call(point, args, kwargs), functools.partial(wrapped, *args, **kwargs)
+
     if inspect.isasyncgenfunction(wrapped):
-        return _around_async_generator(wrapped, point)
+        return async_generator_function(begin)
     if inspect.isgeneratorfunction(wrapped):
-        return _around_generator(wrapped, point)
+        return generator_function(begin)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with Call(point, args, kwargs) as made:
-            made.result = result = wrapped(*args, **kwargs)
-        return result
+            return made.answered(wrapped(*args, **kwargs))
 
     return call
 
@@ -87,60 +106,12 @@ def _wrapper(wrapped: Callable[..., Any], point: DecisionPoint) -> Callable[...,
 def _around_coroutine(wrapped: Callable[..., Any], point: DecisionPoint) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         with Call(point, args, kwargs) as made:
-            made.result = result = await wrapped(*args, **kwargs)
-        return result
+            return made.answered(await wrapped(*args, **kwargs))
 
     return call
 
 
-def _around_generator(wrapped: Callable[..., Any], point: DecisionPoint) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        with Call(point, args, kwargs) as made:
-            return (yield from _Tap(wrapped(*args, **kwargs), made.chunks))
-
-    return call
-
-
-def _around_async_generator(
-    wrapped: Callable[..., Any], point: DecisionPoint
-) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        with Call(point, args, kwargs) as made:
-            stream = wrapped(*args, **kwargs)
-            advance, value = stream.asend, None
-            while True:
-                try:
-                    chunk = await advance(value)
-                except StopAsyncIteration:
-                    return
-                made.chunks.append(chunk)
-                try:
-                    advance, value = stream.asend, (yield chunk)
-                except GeneratorExit:
-                    await stream.aclose()
-                    raise
-                except BaseException as thrown:  # handed on to the stream, as `yield from` does
-                    advance, value = stream.athrow, thrown
-
-    return call
-
-
-class _Tap(Generator[Any, Any, Any]):
-    """A generator that keeps a copy of what passes through."""
-
-    def __init__(self, source: Generator[Any, Any, Any], chunks: list[object]) -> None:
-        self._source = source
-        self._chunks = chunks
-
-    def send(self, value: Any) -> Any:
-        chunk = self._source.send(value)
-        self._chunks.append(chunk)
-        return chunk
-
-    def throw(self, *raised: Any) -> Any:
-        chunk = self._source.throw(*raised)
-        self._chunks.append(chunk)
-        return chunk
-
-    def close(self) -> None:
-        self._source.close()
+def _name(wrapped: Callable[..., Any]) -> str:
+    while isinstance(wrapped, functools.partial):
+        wrapped = wrapped.func
+    return str(getattr(wrapped, "__name__", type(wrapped).__name__))

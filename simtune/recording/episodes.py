@@ -9,6 +9,7 @@ from typing import Any
 from simtune.recording import context
 from simtune.recording.guard import guarded
 from simtune.recording.recorder import Recorder
+from simtune.recording.redaction import Redaction
 from simtune.recording.rows import EpisodeRows
 from simtune.records import Messages
 
@@ -76,6 +77,7 @@ class EpisodeLog:
         latency_us: int | None = None,
         metadata: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
+        redact: tuple[Redaction, ...] = (),
     ) -> str:
         """Capture one decision and return its id, empty where it could not be kept.
 
@@ -84,7 +86,8 @@ class EpisodeLog:
         chat completion, from which token ids, log-probabilities, sampling, model and adapter are
         taken. `agent` is the episode's by default. `parsed`, `observation` and `metadata` are
         anything JSON can hold. `reward`, `terminated` and `truncated` are given where they are
-        known at once. `extra` is what an integration notes beside the caller's `metadata`.
+        known at once. `extra` is what an integration notes beside the caller's `metadata`, and
+        `redact` are functions of the row, as for `simtune.capture`.
         """
         self.begin()
         # A decision that could not be kept leaves none to reward, rather than the one before it.
@@ -106,6 +109,7 @@ class EpisodeLog:
             choices=choices,
             choice_logprobs=choice_logprobs,
             latency_us=latency_us,
+            redact=redact,
         )
         self._last_said = (terminated, truncated)
         return self._latest or ""

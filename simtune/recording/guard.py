@@ -15,6 +15,7 @@ from simtune import config
 
 T = TypeVar("T")
 _counted: Counter[str] = Counter()
+_left_out: Counter[str] = Counter()
 
 
 def attempt(
@@ -65,6 +66,17 @@ def failures() -> dict[str, int]:
     return dict(_counted)
 
 
+def leave_out(by: str) -> None:
+    """Count a decision that a plugin or a redaction kept out of the store."""
+    _left_out[by] += 1
+
+
+def left_out() -> dict[str, int]:
+    """How many decisions were kept out of the store in this process, by plugin or `redact`."""
+    return dict(_left_out)
+
+
 def forget_failures() -> None:
     """Start counting anew; the next failure of each kind is warned about again."""
     _counted.clear()
+    _left_out.clear()

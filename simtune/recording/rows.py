@@ -9,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simtune.errors import CaptureError
-from simtune.recording.announce import announce, listened_to
+from simtune.recording.announce import announce
 from simtune.recording.answers import read_answer
-from simtune.recording.conversion import Notes, describe, plain, to_json
+from simtune.recording.conversion import Notes, describe, to_json
 from simtune.recording.prompts import messages_of
 from simtune.recording.recorder import Recorder
+from simtune.recording.redaction import Redaction
+from simtune.recording.screening import screened
 from simtune.recording.storable import with_notes
 from simtune.records import Kind, Messages, Row
+
+LEFT_OUT = ""
+"""The id of a decision that a plugin or a redaction kept out of the store."""
 
 
 class EpisodeRows:
@@ -39,6 +44,8 @@ class EpisodeRows:
         # `next` on a count is atomic: steps stay distinct where threads share an episode.
         self._steps: dict[str | None, itertools.count[int]] = {}
         self._decisions = itertools.count()
+        self._left_out = 0
+        self._told: tuple[BaseException, str | None] | None = None
 
     def start(self, metadata: dict[str, Any]) -> None:
         """The episode begins."""
@@ -47,8 +54,7 @@ class EpisodeRows:
         announce(
             "simtune_episode_start", episode_id=self.episode_id, env=self.env, metadata=metadata
         )
-        row = self._row("episode_start", notes, agent_id=self.agent, metadata=encoded)
-        self._recorder.append(row)
+        self._write(self._row("episode_start", notes, agent_id=self.agent, metadata=encoded))
 
     def decision(
         self,
@@ -63,6 +69,7 @@ class EpisodeRows:
         extra: Mapping[str, Any] | None,
         choices: Sequence[str],
         choice_logprobs: Sequence[float],
+        redact: tuple[Redaction, ...] = (),
         **columns: Any,
     ) -> str | None:
         """A decision was made; returns its id, None where back-pressure dropped it."""
@@ -91,21 +98,27 @@ class EpisodeRows:
             error=error_text(error),
             **columns,
         )
-        if listened_to("simtune_decision"):
-            # Plugins may change the row in place, never what the simulation goes on to use.
-            row.prompt = plain(row.prompt, "prompt", {})
-            announce("simtune_decision", row=row)
-        return self._recorder.append(row)
+        kept = None
+        try:
+            kept = screened(row, redact)
+        finally:
+            self._left_out += kept is None
+            if kept is not row and isinstance(error, BaseException):
+                # The same exception may end the episode: no more is told of it then.
+                self._told = (error, type(error).__name__ if kept is None else kept.error)
+        return LEFT_OUT if kept is None else self._recorder.append(kept)
 
     def reward(self, value: float, decision: str | None) -> None:
         """A decision, of whichever episode, got a reward after it was written."""
+        if decision == LEFT_OUT:
+            return
         if not decision:
             raise CaptureError(
                 "there is no decision to reward",
                 expected="a captured decision in this episode, or decision=ID",
                 fix="reward after the decision; one that back-pressure dropped cannot be rewarded",
             )
-        self._recorder.append(
+        self._write(
             self._row("reward", {}, agent_id=self.agent, target=decision, reward=float(value))
         )
 
@@ -122,6 +135,7 @@ class EpisodeRows:
         """The episode ended, or an exception ended it."""
         notes: Notes = {}
         said = dict(outcome or {})
+        told, self._told = self._told, None
         metadata = to_json({"outcome": said, "aborted": aborted is not None}, "metadata", notes)
         announce(
             "simtune_episode_end",
@@ -133,16 +147,22 @@ class EpisodeRows:
         row = self._row(
             "episode_end",
             notes,
+            {"left_out": self._left_out} if self._left_out else None,
             agent_id=self.agent,
             step=next(self._decisions),
             terminated=terminated,
             truncated=truncated,
             metadata=metadata,
-            error=error_text(aborted),
+            error=told[1] if told and told[0] is aborted else error_text(aborted),
             prompt=None if prompt is None else messages_of(prompt, notes),
             prompt_token_ids=prompt_token_ids,
         )
-        self._recorder.append(row)
+        self._write(row)
+
+    def _write(self, row: Row) -> None:
+        kept = screened(row)
+        if kept is not None:
+            self._recorder.append(kept)
 
     def _row(
         self, kind: Kind, notes: Notes, extra: Mapping[str, Any] | None = None, /, **columns: Any

@@ -4,7 +4,7 @@ import pytest
 from read_back import Store
 
 from simtune import config, plugins
-from simtune.recording import announce, guard, recorders
+from simtune.recording import announce, guard, recorders, redaction
 
 
 @pytest.fixture
@@ -13,6 +13,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setattr(recorders, "_by_root", {})
     monkeypatch.setattr(recorders, "_active", None)
     monkeypatch.setattr(announce, "_unusable", False)
+    monkeypatch.setattr(redaction, "_everywhere", ())
     guard.forget_failures()
     yield Store(tmp_path / "store")
     for recorder in recorders.recorders():
