@@ -11,6 +11,9 @@ from simtune.errors import OptionError
 
 Durability: TypeAlias = Literal["buffered", "os", "disk"]
 Backpressure: TypeAlias = Literal["block", "raise", "drop"]
+CompactorStart: TypeAlias = Literal["auto", "none"]
+
+LARGEST_RECORD = 128 * 1024 * 1024  # half of what readers of the log accept
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,8 +23,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         root: directory of the store.
         durability: `buffered` (written within 20 ms), `os` (written on return, survives
             kill -9), or `disk` (on stable storage on return).
-        backpressure: what a full buffer does to the caller.
+        backpressure: what a full buffer, or a log that waits for compaction, does to the caller.
         buffer_bytes: captured bytes that may wait in memory before back-pressure sets in.
+        backlog_bytes: bytes of log that may wait for compaction before back-pressure sets in.
+        compactor: `auto` starts a compactor process once an eighth of `backlog_bytes` waits.
+        record_bytes: size of the largest row that is kept.
         segment_bytes: size at which a log segment is sealed.
         segment_seconds: age at which a log segment is sealed.
     """
@@ -30,6 +36,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "buffered"
     backpressure: Backpressure = "block"
     buffer_bytes: int = 8 * 1024 * 1024
+    backlog_bytes: int = 4 * 1024 * 1024 * 1024
+    compactor: CompactorStart = "auto"
+    record_bytes: int = 64 * 1024 * 1024
     segment_bytes: int = 16 * 1024 * 1024
     segment_seconds: float = 30.0
 
@@ -38,6 +47,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for name, allowed in (
             ("durability", get_args(Durability)),
             ("backpressure", get_args(Backpressure)),
+            ("compactor", get_args(CompactorStart)),
         ):
             if getattr(self, name) not in allowed:
                 raise OptionError(
@@ -45,19 +55,34 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 )
         if not self.root:
             raise OptionError("the store's root is empty", expected="a directory", got=repr(""))
+        for name in ("buffer_bytes", "backlog_bytes", "record_bytes", "segment_bytes"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"{name} is too small", expected="> 0", got=getattr(self, name))
+        if self.record_bytes > LARGEST_RECORD:
+            raise OptionError(
+                "record_bytes is too large",
+                expected=f"at most {LARGEST_RECORD}",
+                got=self.record_bytes,
+            )
 
 
 _current: Config | None = None
 
 
 def from_environment() -> Config:
-    """Read `SIMTUNE_ROOT`, `SIMTUNE_DURABILITY` and `SIMTUNE_BACKPRESSURE`."""
-    named = {
-        name: os.environ[f"SIMTUNE_{name.upper()}"]
-        for name in ("root", "durability", "backpressure")
-        if f"SIMTUNE_{name.upper()}" in os.environ
-    }
-    return Config(**named)  # type: ignore[arg-type]  # checked in __post_init__
+    """Read the `SIMTUNE_*` variables, one for each setting: `SIMTUNE_BACKLOG_BYTES` and so on.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    variables = {f"SIMTUNE_{name.upper()}": name for name in Config.__struct_fields__}
+    named = {variables[key]: value for key, value in os.environ.items() if key in variables}
+    try:
+        return msgspec.convert(named, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise OptionError(
+            "a SIMTUNE_* variable cannot be used", got=f"{error} (of {named})"
+        ) from error
 
 
 def current() -> Config:

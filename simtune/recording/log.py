@@ -10,10 +10,15 @@ of the following segment.
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import time
 from pathlib import Path
 
-from simtune.recording.segments import Segment, wal_directory
+from simtune.errors import CorruptError
+from simtune.recording.directories import make_directory
+from simtune.recording.frames import read_frames
+from simtune.recording.segments import Segment, remove_abandoned, wal_directory
 
 
 class Log:
@@ -37,29 +42,46 @@ class Log:
         self._segment_bytes = segment_bytes
         self._segment_seconds = segment_seconds
         self._segment: Segment | None = None
-        self._next_segno = 0
-        self._safe_size = 0  # what the last good sync covered, of the segment
-        self._safe_seq = 0
+        self._next_seq = 0  # while there is no segment
+        self._safe = (0, 0)  # size and next sequence number that the last good sync covered
         self._given_up = False
         self._pages_lost = False
+        self.segno = -1
 
-    def append(self, chunk: bytes, first_seq: int, next_seq: int, *, sync: bool) -> None:
-        """Write whole frames, none at times, and put all of the log on stable storage if asked."""
-        if self._segment is None and not chunk:
+    @property
+    def next_seq(self) -> int:
+        """The rows before this number are in the log."""
+        segment = self._segment
+        return self._next_seq if segment is None else segment.end[1]
+
+    @property
+    def safe_seq(self) -> int:
+        """The rows before this number are on stable storage."""
+        return self._safe[1]
+
+    def append(self, chunk: bytes, next_seq: int, *, sync: bool) -> None:
+        """Write whole frames, none at times, and put all of the log on stable storage if asked.
+
+        Args:
+            chunk: the frames from `self.next_seq` on.
+            next_seq: the sequence number that follows them.
+            sync: whether to put the log on stable storage.
+        """
+        if not chunk and (self._segment is None or not sync):
             return
-        segment = self._writable(first_seq)
-        start = segment.size
+        segment = self._writable()
         try:
-            segment.write(chunk)
-            if sync:
-                self._sync(segment, next_seq)
+            if chunk:
+                segment.write(chunk, next_seq)
         except OSError:
             self._given_up = True
             with contextlib.suppress(OSError):
-                segment.cut(start)
+                segment.cut(segment.size)
             raise
+        if sync:
+            self._sync(segment)
 
-    def rotate_if_due(self, next_seq: int) -> None:
+    def rotate_if_due(self) -> None:
         """Open the next segment, then seal this one, where it is large or old enough."""
         left = self.seconds_left()
         segment = self._segment
@@ -67,9 +89,9 @@ class Log:
             return
         if left > 0 and segment.size < self._segment_bytes:
             return
-        self._sync(segment, next_seq)
-        self._segment = self._open(segment.segno + 1, next_seq)
-        segment.seal(next_seq)
+        self._sync(segment)
+        self._segment = self._open(segment.segno + 1, segment.end[1])
+        segment.seal()
 
     def seconds_left(self) -> float | None:
         """Time until the segment is due for its age; None while it holds nothing."""
@@ -78,12 +100,13 @@ class Log:
             return None
         return max(0.0, segment.opened + self._segment_seconds - time.monotonic())
 
-    def seal(self, next_seq: int) -> None:
+    def seal(self) -> None:
         """Seal the segment; a new one begins with the next chunk."""
         if self._segment is not None:
-            segment = self._writable(next_seq)
+            segment = self._writable()
+            self._next_seq = segment.end[1]
             self._segment = None
-            segment.seal(next_seq)
+            segment.seal()
 
     def abandon(self) -> None:
         """Let go of the file without a seal: it is the parent process's."""
@@ -91,49 +114,71 @@ class Log:
         if segment is not None:
             segment.close()
 
-    def _sync(self, segment: Segment, next_seq: int) -> None:
+    def _sync(self, segment: Segment) -> None:
+        end = segment.end
         try:
             segment.sync()
         except OSError:
             self._given_up = self._pages_lost = True
             raise
-        self._safe_size, self._safe_seq = segment.size, next_seq
+        self._safe = end
 
-    def _writable(self, first_seq: int) -> Segment:
+    def _writable(self) -> Segment:
         """The segment to write to: the one in use, a first one, or one for one given up."""
         segment = self._segment
         if segment is None:
-            segment = self._open(self._next_segno, first_seq)
+            make_directory(self._directory)
+            remove_abandoned(self._directory.parent)
+            segment = self._open(self.segno + 1, self._next_seq)
         elif self._given_up:
-            segment = self._replace(segment, first_seq)
+            segment = self._replace(segment)
         self._segment = segment
         return segment
 
-    def _replace(self, old: Segment, next_seq: int) -> Segment:
+    def _replace(self, old: Segment) -> Segment:
         if not self._pages_lost:
-            self._sync(old, next_seq)
-        safe_size = self._safe_size
+            self._sync(old)
+        safe_size, safe_seq = self._safe
+        next_seq = old.end[1]
+        unsafe = old.read_from(safe_size)
+        if _count(unsafe, safe_seq) < next_seq - safe_seq:
+            self._segment = self._open(old.segno + 1, next_seq)
+            old.close()
+            raise OSError(
+                errno.EIO,
+                f"up to {next_seq - safe_seq} records, not yet synced, can no longer be read; what "
+                f"can be is in {old.path.name}",
+            )
         # Nothing safe in it: replaced under its own name, so that a disk that stays full does not
         # fill up with segments that hold no record.
         segno = old.segno if safe_size == old.records_from else old.segno + 1
-        new = self._open(segno, self._safe_seq, old.read_from(safe_size))
+        new = self._open(segno, safe_seq, next_seq, unsafe)
         with contextlib.suppress(OSError):
             old.cut(safe_size)
         old.close()
         return new
 
-    def _open(self, segno: int, first_seq: int, content: bytes = b"") -> Segment:
-        # Prompts and answers are nobody else's business; parents would ignore the mode.
-        self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+    def _open(
+        self, segno: int, first_seq: int, next_seq: int | None = None, content: bytes = b""
+    ) -> Segment:
         opened = Segment(
             self._directory,
             writer=self._writer,
             segno=segno,
             first_seq=first_seq,
+            next_seq=next_seq,
             content=content,
         )
-        self._next_segno = segno + 1
-        self._safe_size, self._safe_seq = opened.records_from, first_seq
+        self.segno = segno
+        self._safe = (opened.records_from, first_seq)
         self._given_up = self._pages_lost = False
         return opened
+
+
+def _count(frames: bytes, first_seq: int) -> int:
+    """How many sound frames these bytes begin with."""
+    count = 0
+    with contextlib.suppress(CorruptError):
+        for _ in read_frames(io.BytesIO(frames), len(frames), first_seq, "the log"):
+            count += 1
+    return count

@@ -6,16 +6,22 @@ buffer and one background thread do the I/O, every 20 ms.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
 
 from simtune.config import Config
-from simtune.errors import BackpressureError, CaptureError
+from simtune.errors import BackpressureError, CaptureError, CompactorError, RecordSizeError
+from simtune.recording.backlog import Backlog
+from simtune.recording.buffer import Buffer
 from simtune.recording.encoding import encode_row
-from simtune.recording.frames import encode_frame
 from simtune.recording.guard import report
 from simtune.recording.log import Log
 from simtune.recording.storable import with_dropped
@@ -23,6 +29,28 @@ from simtune.records import Row
 
 FLUSH_SECONDS = 0.02
 _LONGEST_RETRY_SECONDS = 1.0
+_PATIENCE_SECONDS = 1.0  # before a caller who waits for the compactor is told so
+_WriteError: TypeAlias = OSError | MemoryError
+
+
+class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recorder holds and what it could not take.
+
+    Attributes:
+        root: directory of the store.
+        writer: the writer's id.
+        waiting_bytes: captured bytes in memory.
+        backlog_bytes: bytes of log that wait for compaction, of all writers, as last seen.
+        backlog_full: whether they exceed the limit.
+        dropped: rows that back-pressure dropped, in all.
+    """
+
+    root: str
+    writer: str
+    waiting_bytes: int
+    backlog_bytes: int
+    backlog_full: bool
+    dropped: int
 
 
 class Recorder:
@@ -30,29 +58,26 @@ class Recorder:
 
     Args:
         root: directory of the store.
-        settings: durability, back-pressure and sizes; may be replaced at any time.
+        settings: durability, limits and back-pressure; may be replaced at any time, but a
+            segment's size and age are those of the first settings.
     """
 
     def __init__(self, root: Path, settings: Config) -> None:
         self.root = root
         self.settings = settings
-        self.io = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
         self.writer = os.urandom(8).hex()
-        self._buffer = threading.Lock()  # taken after `io` where both are
-        self._frames: list[bytes] = []
-        self._waiting = 0  # bytes not yet with the operating system
-        self._next_seq = 0
-        self._dropped = 0
-        self._unwritten = b""  # what the last write could not bring into the log
-        self._unwritten_from = 0
-        self._synced = 0
-        self._error: OSError | None = None
+        self.io = threading.RLock()
+        self._writing = False
+        self._buffer = Buffer()
+        self._news: dict[type[CaptureError], CaptureError] = {}  # for the next caller
         self._wake = threading.Event()
         self._flusher: threading.Thread | None = None
         self._closed = False
+        self._told_to_wait = False
+        self._backlog = Backlog(self.root)
         self._log = Log(
             self.root,
             self.writer,
@@ -64,25 +89,31 @@ class Recorder:
         """Take a row; returns its id, or None where back-pressure dropped it.
 
         Raises:
-            BackpressureError: the buffer is full and the settings say `raise`.
+            BackpressureError: the buffer or the log is full and the settings say `raise`.
+            RecordSizeError: the row is larger than `record_bytes`.
             CaptureError: the log cannot be written and the settings say `raise`.
         """
-        error, self._error = self._error, None
-        self._surface(error)
+        if self._news:
+            self._tell()
+        settings = self.settings
         payload = encode_row(row)
-        if not self._has_room(len(payload)):
+        size = len(payload)
+        if size > settings.record_bytes:
+            raise RecordSizeError(
+                f"a row of kind {row.kind} is too large to be kept",
+                expected=f"at most {settings.record_bytes} bytes (record_bytes)",
+                got=size,
+            )
+        buffer = self._buffer
+        crowded = self._backlog.full or buffer.size + size > settings.buffer_bytes
+        if crowded and not self._has_room(size):
             return None
-        if self._dropped:
-            payload = self._with_drop_count(row)
-        with self._buffer:
-            seq = self._next_seq
-            self._next_seq = seq + 1
-            frame = encode_frame(seq, payload)
-            self._frames.append(frame)
-            self._waiting += len(frame)
-        durability = self.settings.durability
-        if durability != "buffered" or self._closed:
-            self._surface(self._try_write(through=seq, sync=durability == "disk"))
+        dropped = buffer.dropped_since()
+        if dropped:
+            payload = encode_row(with_dropped(row, dropped))
+        seq = buffer.add(payload)
+        if settings.durability != "buffered" or self._closed:
+            self._surface(self._try_write(through=seq, sync=settings.durability == "disk"))
         if self._flusher is None:
             self._start_flusher()
         if not self._wake.is_set():
@@ -97,7 +128,7 @@ class Recorder:
         """
         try:
             self._write(sync=True)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise self._as_capture_error(error) from error
 
     def seal(self) -> None:
@@ -107,10 +138,8 @@ class Recorder:
             CaptureError: as for `flush`.
         """
         try:
-            self._write(sync=True)
-            with self.io:
-                self._log.seal(self._unwritten_from)
-        except OSError as error:
+            self._write(sync=True, seal=True)
+        except (OSError, MemoryError) as error:
             raise self._as_capture_error(error) from error
 
     def close(self) -> None:
@@ -121,81 +150,119 @@ class Recorder:
             self.seal()
         except CaptureError as error:
             report(error, may_raise=False)
+        dropped = self._buffer.dropped_since()
+        if dropped:
+            unsaid = BackpressureError(f"the last {dropped} rows were dropped; no record says so")
+            report(unsaid, may_raise=False)
 
     def begin_anew_in_child(self) -> None:
         """After a fork, in the child: leave buffer and segment to the parent, be a new writer."""
-        self.io = threading.Lock()
         self._log.abandon()
         self._begin()
 
+    def status(self) -> RecorderStatus:
+        """What this recorder holds and what it could not take."""
+        return RecorderStatus(
+            root=str(self.root),
+            writer=self.writer,
+            waiting_bytes=self._buffer.size,
+            backlog_bytes=self._backlog.bytes,
+            backlog_full=self._backlog.full,
+            dropped=self._buffer.dropped,
+        )
+
     def _has_room(self, size: int) -> bool:
-        while self._waiting and self._waiting + size > self.settings.buffer_bytes:
+        since = time.monotonic()
+        while (excess := self._excess(size)) is not None:
             if self.settings.backpressure == "raise":
-                raise BackpressureError(
-                    f"{self._waiting} captured bytes wait to be written",
-                    expected=f"at most {self.settings.buffer_bytes}",
-                    fix='use backpressure="block" or "drop", or a larger buffer',
-                )
+                raise excess
             if self.settings.backpressure == "drop":
-                with self._buffer:
-                    self._dropped += 1
+                self._buffer.drop()
                 return False
-            error = self._try_write()
-            if error is not None:
-                self._surface(error)
+            error = None if self._backlog.full else self._try_write()
+            self._surface(error)
+            if self._news:
+                self._tell()
+            if error is not None or self._backlog.full:
                 time.sleep(FLUSH_SECONDS)
+            if time.monotonic() > since + _PATIENCE_SECONDS and not self._told_to_wait:
+                self._told_to_wait = True
+                warnings.warn(f"simtune waits for room: {excess}", RuntimeWarning, stacklevel=2)
         return True
 
-    def _with_drop_count(self, row: Row) -> bytes:
-        with self._buffer:
-            dropped, self._dropped = self._dropped, 0
-        return encode_row(with_dropped(row, dropped) if dropped else row)
+    def _excess(self, size: int) -> BackpressureError | None:
+        """What is over a limit, if anything is."""
+        settings, waiting = self.settings, self._buffer.size
+        if self._backlog.full and not self._closed:
+            return BackpressureError(
+                f"{self._backlog.bytes} bytes of log in {self.root} wait for compaction",
+                expected=f"at most {settings.backlog_bytes} (backlog_bytes)",
+                fix=f"run `simtune episodes compact --store {self.root}`",
+            )
+        if waiting and waiting + size > settings.buffer_bytes:
+            return BackpressureError(
+                f"{waiting} captured bytes wait to be written",
+                expected=f"at most {settings.buffer_bytes} (buffer_bytes)",
+                fix='use backpressure="block" or "drop", or a larger buffer',
+            )
+        return None
 
-    def _surface(self, error: OSError | None) -> None:
+    def _tell(self) -> None:
+        news, self._news = self._news, {}
+        for error in list(news.values()):  # the flusher may add to it
+            report(error, may_raise=not isinstance(error, CompactorError))
+
+    def _surface(self, error: _WriteError | None) -> None:
         if error is not None:
             report(self._as_capture_error(error))
 
-    def _as_capture_error(self, error: OSError) -> CaptureError:
+    def _as_capture_error(self, error: _WriteError) -> CaptureError:
         wrapped = CaptureError(
-            f"the log in {self.root} cannot be written: {error}",
-            got=f"{self._waiting} bytes wait in memory and are tried again",
+            f"the log in {self.root} cannot be written: {error or type(error).__name__}",
+            got=f"{self._buffer.size} bytes wait in memory and are tried again",
             fix="make room on the disk, or correct the directory's permissions",
         )
         wrapped.__cause__ = error
         return wrapped
 
-    def _try_write(self, *, through: int | None = None, sync: bool = False) -> OSError | None:
+    def _try_write(self, *, through: int | None = None, sync: bool = False) -> _WriteError | None:
         try:
             self._write(through=through, sync=sync)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             return error
         return None
 
-    def _write(self, *, through: int | None = None, sync: bool) -> None:
+    def _write(self, *, through: int | None = None, sync: bool = False, seal: bool = False) -> None:
         """Bring what waits into the log.
 
         Whoever comes first does it for all who wait (group commit); `through` is the sequence
-        number whose safety is enough for the caller.
+        number whose safety is enough for the caller. Cut short anywhere, by an error or a Ctrl-C,
+        it leaves what waits in the buffer and begins again where the log ends.
         """
         with self.io:
-            safe = self._synced if sync else self._unwritten_from
-            if through is not None and through < safe:
-                return
-            with self._buffer:
-                frames, self._frames = self._frames, []
-                next_seq = self._next_seq
-            chunk = self._unwritten = self._unwritten + b"".join(frames)
-            if chunk or sync:
-                self._log.append(chunk, self._unwritten_from, next_seq, sync=sync)
-            self._unwritten, self._unwritten_from = b"", next_seq
-            if sync:
-                self._synced = next_seq
-            with self._buffer:
-                self._waiting -= len(chunk)
-            self._log.rotate_if_due(next_seq)
+            if self._writing:
+                raise OSError(errno.EDEADLK, "a signal handler has interrupted a write")
+            self._writing = True
+            try:
+                log = self._log
+                if through is not None and through < (log.safe_seq if sync else log.next_seq):
+                    return
+                chunk, next_seq = self._buffer.since(log.next_seq)
+                log.append(chunk, next_seq, sync=sync)
+                self._buffer.forget(log.next_seq)
+                log.rotate_if_due()
+                if seal:
+                    log.seal()
+                self._note(self._backlog.wrote(len(chunk), log.segno, self.settings))
+            finally:
+                self._writing = False
+
+    def _note(self, error: CaptureError | None) -> None:
+        if error is not None:
+            self._news[type(error)] = error
 
     def _start_flusher(self) -> None:
-        with self._buffer:
+        with self.io:
             if self._flusher is not None or self._closed:
                 return
             self._flusher = threading.Thread(
@@ -214,12 +281,25 @@ class Recorder:
     def _keep_flushing(self, wake: threading.Event) -> None:
         retry = FLUSH_SECONDS
         while not self._closed:
-            wake.wait(self._log.seconds_left())
+            wake.wait(0.0 if self._backlog.full else self._log.seconds_left())
             time.sleep(retry)
             wake.clear()
-            self._error = self._try_write() or self._error
-            if self._error is None:
+            error = self._try_write() or self._make_room()
+            if error is None:
                 retry = FLUSH_SECONDS
             else:
+                self._note(self._as_capture_error(error))
                 retry = min(2 * retry, _LONGEST_RETRY_SECONDS)
                 wake.set()
+
+    def _make_room(self) -> _WriteError | None:
+        """While the log is over its limit: let go of this segment, and see whether it still is."""
+        if not self._backlog.look_due():
+            return None
+        try:
+            self._write(sync=True, seal=True)
+        except (OSError, MemoryError) as error:
+            return error
+        with self.io:
+            self._note(self._backlog.look(self.settings))
+        return None

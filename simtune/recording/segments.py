@@ -7,6 +7,7 @@ a segment that ends in a seal, or whose lock is free, gets no more records.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from simtune.errors import CorruptError
+from simtune.recording.directories import sync_directory
 from simtune.recording.encoding import UNREADABLE, LoggedRow, decode_logged, decode_row
 from simtune.recording.frames import (
     SEAL_SIZE,
@@ -31,7 +33,9 @@ from simtune.records import SCHEMA_VERSION, Row
 
 R = TypeVar("R")
 
-_NAME = re.compile(r"(?P<writer>[0-9a-f]{16})-(?P<segno>\d{8,})\.wal")
+SEGMENT_NAME = re.compile(r"(?P<writer>[0-9a-f]{16})-(?P<segno>\d{8,})\.wal")
+UNFINISHED_NAME = re.compile(r"[0-9a-f]{16}-\d{8,}\.new")
+_ABANDONED_SECONDS = 60.0
 
 
 def wal_directory(root: str | Path) -> Path:
@@ -40,15 +44,35 @@ def wal_directory(root: str | Path) -> Path:
 
 
 def segment_path(directory: Path, writer: str, segno: int) -> Path:
-    """Path of one segment."""
-    return directory / f"{writer}-{segno:08d}.wal"
+    """Path of one segment, always within the directory.
+
+    Raises:
+        CorruptError: no simtune gives such an id to a writer.
+    """
+    name = f"{writer}-{segno:08d}.wal"
+    if not SEGMENT_NAME.fullmatch(name):
+        raise CorruptError("a log segment cannot have this name", got=repr(name))
+    return directory / name
 
 
 class Segment:
-    """A segment that this process writes; methods raise OSError, and nothing is retried here."""
+    """A segment that this process writes; methods raise OSError, and nothing is retried here.
+
+    Attributes:
+        end: size of what is written, and the sequence number that follows it. They change by one
+            assignment, and bytes go to where the size says: a write that was cut short, even by
+            a Ctrl-C after its last byte, is done again over itself.
+    """
 
     def __init__(
-        self, directory: Path, *, writer: str, segno: int, first_seq: int, content: bytes = b""
+        self,
+        directory: Path,
+        *,
+        writer: str,
+        segno: int,
+        first_seq: int,
+        next_seq: int | None = None,
+        content: bytes = b"",
     ) -> None:
         """Make the file, lock it, write header and content, and only then give it its name."""
         header = SegmentHeader(
@@ -61,82 +85,113 @@ class Segment:
         self.path = segment_path(directory, writer, segno)
         self.segno = segno
         self.opened = time.monotonic()
-        self.records_from = self.size = 0
         self._directory_synced = False
-        self._fd = self._create(encode_header(header), content)
+        start = encode_header(header)
+        self.records_from = len(start)
+        self._fd = self._create(start + content)
+        self.end = (len(start) + len(content), first_seq if next_seq is None else next_seq)
 
-    def _create(self, header: bytes, content: bytes) -> int:
+    def _create(self, content: bytes) -> int:
         made = self.path.with_suffix(".new")
-        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        made.unlink(missing_ok=True)  # of an attempt before, which may still be locked
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.records_from = _write_all(fd, header)
-            self.size = self.records_from + _write_all(fd, content)
+            _write_all(fd, content, 0)
             os.rename(made, self.path)
-        except OSError:
+        except BaseException:
             os.close(fd)
-            made.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                made.unlink(missing_ok=True)
             raise
         return fd
+
+    @property
+    def size(self) -> int:
+        """Bytes that are written."""
+        return self.end[0]
 
     @property
     def empty(self) -> bool:
         """Whether it holds no record yet."""
         return self.size == self.records_from
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, next_seq: int) -> None:
         """Append whole frames; after an OSError the file may end in a part of them."""
-        self.size += _write_all(self._fd, data)
+        size = self.size
+        _write_all(self._fd, data, size)
+        self.end = (size + len(data), next_seq)
 
     def sync(self) -> None:
         """Put everything written, and the file's name, on stable storage."""
         os.fdatasync(self._fd)
         if not self._directory_synced:
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
             self._directory_synced = True
 
     def cut(self, size: int) -> None:
-        """Remove what was written beyond `size`; from here on it is not counted in any case."""
-        self.size = size
+        """Remove what lies beyond `size`."""
         os.ftruncate(self._fd, size)
 
     def read_from(self, offset: int) -> bytes:
-        """What was written from an offset on."""
-        return os.pread(self._fd, self.size - offset, offset)
+        """What was written from an offset on; less, or nothing, where the disk gives no more."""
+        try:
+            return os.pread(self._fd, self.size - offset, offset)
+        except OSError:
+            return b""
 
-    def seal(self, next_seq: int) -> None:
+    def seal(self) -> None:
         """Write the seal, make all of it durable, and let go of the file in any case."""
         try:
-            self.write(encode_seal(next_seq))
+            self.write(encode_seal(self.end[1]), self.end[1])
             self.sync()
         finally:
             self.close()
 
     def close(self) -> None:
         """Let go of the file. In a forked child this leaves the parent's lock in place."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
 
-def _write_all(fd: int, data: bytes) -> int:
+def _write_all(fd: int, data: bytes, offset: int) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(fd, rest) :]
-    return len(data)
+        written = os.pwrite(fd, rest, offset)
+        offset += written
+        rest = rest[written:]
 
 
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def remove_abandoned(root: str | Path) -> int:
+    """Remove what writers left that were killed while making a segment; returns how many files.
+
+    A `.new` file holds no record that was acknowledged. One is abandoned where nobody holds its
+    lock and it is a minute old: its writer, if alive, is between making it and locking it.
+    """
+    removed = 0
+    directory = wal_directory(root)
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if UNFINISHED_NAME.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):
+                removed += _remove_if_abandoned(path)
+    return removed
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    with open(path, "rb") as file:
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+        if abs(age) < _ABANDONED_SECONDS or not _lock_is_free(file):
+            return False
+        path.unlink()
+        return True
 
 
 def segment_header(path: Path) -> SegmentHeader:
     """Who wrote a segment, and where its records begin.
 
     Raises:
-        CorruptError: the file does not begin like a segment, or is of a newer schema.
+        CorruptError: the file does not begin like a segment, is of a newer schema, or says that
+            it is another segment than its name does.
     """
     with open(path, "rb") as file:
         header = read_header(file, str(path))
@@ -146,6 +201,10 @@ def segment_header(path: Path) -> SegmentHeader:
             expected=f"schema version {SCHEMA_VERSION}",
             got=header.schema_version,
             fix="upgrade simtune",
+        )
+    if path.name != segment_path(path.parent, header.writer, header.segno).name:
+        raise CorruptError(
+            f"{path} does not belong under its name", got=f"{header.writer!r}, {header.segno}"
         )
     return header
 
@@ -197,7 +256,7 @@ def sealed_segments(root: str | Path) -> list[Path]:
         return []
     found = []
     for path in directory.iterdir():
-        match = _NAME.fullmatch(path.name)
+        match = SEGMENT_NAME.fullmatch(path.name)
         if match and is_finished(path):
             found.append((match["writer"], int(match["segno"]), path))
     return [path for _, _, path in sorted(found)]

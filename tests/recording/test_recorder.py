@@ -147,7 +147,7 @@ def test_block_waits_and_loses_nothing(store, monkeypatch):
 class FullDisk:
     """Lets writes fail after some bytes of them, as a full disk does."""
 
-    def __init__(self, monkeypatch, *, after=0, call="write", code=errno.ENOSPC):
+    def __init__(self, monkeypatch, *, after=0, call="pwrite", code=errno.ENOSPC):
         self.full = True
         real = getattr(os, call)
 
@@ -155,7 +155,7 @@ class FullDisk:
             if not self.full:
                 return real(fd, *data)
             if after and data:
-                real(fd, bytes(data[0][:after]))
+                real(fd, bytes(data[0][:after]), *data[1:])
             raise OSError(code, os.strerror(code))
 
         monkeypatch.setattr(segments.os, call, fails)
@@ -164,7 +164,7 @@ class FullDisk:
 @pytest.mark.parametrize("durability", ["buffered", "os", "disk"])
 @pytest.mark.parametrize(
     ("call", "after", "code"),
-    [("write", 0, errno.ENOSPC), ("write", 50, errno.EFBIG), ("fdatasync", 0, errno.EIO)],
+    [("pwrite", 0, errno.ENOSPC), ("pwrite", 50, errno.EFBIG), ("fdatasync", 0, errno.EIO)],
 )
 def test_an_io_error_is_seen_and_nothing_is_lost(store, monkeypatch, durability, call, after, code):
     simtune.configure(durability=durability)
@@ -243,7 +243,7 @@ def test_with_raise_the_next_capture_raises_the_io_error(store, monkeypatch):
     simtune.flush()
     disk = FullDisk(monkeypatch)
     log.decision("p", "1")
-    wait_until(lambda: active()._error is not None)
+    wait_until(lambda: active()._news)
     with pytest.raises(CaptureError, match="No space left"):
         log.decision("p", "not taken")
     disk.full = False

@@ -35,9 +35,9 @@ def wal(tmp_path):
 def make(directory, rows, *, segno=0, first_seq=0, seal=False):
     segment = Segment(directory, writer=WRITER, segno=segno, first_seq=first_seq)
     for seq, row in enumerate(rows, first_seq):
-        segment.write(encode_frame(seq, encode(row)))
+        segment.write(encode_frame(seq, encode(row)), seq + 1)
     if seal:
-        segment.seal(first_seq + len(rows))
+        segment.seal()
     else:
         segment.close()
     return segment.path

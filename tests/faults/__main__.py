@@ -1,0 +1,47 @@
+"""Repeat the random fault injections: `python -m tests.faults --rounds 1000 [--seed S] [NAME...]`.
+
+Prints one line per experiment; exit code 1, and the seed that repeats it, where one fails.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import traceback
+
+from tests.faults import fault_kills
+
+
+def main():
+    """Run the experiments that are named, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    names = sorted(fault_kills.EXPERIMENTS)
+    parser.add_argument("name", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--root", help="keep the stores under this directory")
+    args = parser.parse_args()
+    failed = False
+    for name in args.name or names:
+        with tempfile.TemporaryDirectory() as scratch:
+            failed |= not _run(name, args, f"{args.root or scratch}/{name}")
+    return int(failed)
+
+
+def _run(name, args, root):
+    again = f"python -m tests.faults {name} --rounds {args.rounds} --seed {args.seed}"
+    started, used = time.monotonic(), time.process_time()
+    try:
+        result = fault_kills.run(name, root, args.rounds, args.seed)
+    except Exception:
+        traceback.print_exc()
+        print(f"FAILED; to repeat: {again}", file=sys.stderr, flush=True)
+        return False
+    seconds = time.monotonic() - started
+    print(f"ok {result} in {seconds:.1f} s ({time.process_time() - used:.1f} s CPU): {again}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
