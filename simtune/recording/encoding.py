@@ -46,10 +46,11 @@ class LoggedRow(Row, array_like=True, kw_only=True, gc=False):
     ts: _Int64 = 0
     mono_ns: _Int64 = 0
     latency_us: _Int64 | None = None
-    prompt: list[LoggedMessage] | None = None  # type: ignore[assignment]
+    prompt: tuple[LoggedMessage, ...] | None = None  # type: ignore[assignment]
     prompt_token_ids: Packed = ()
     token_ids: Packed = ()
     logprobs: Packed = ()
+    choices: tuple[str, ...] = ()
     choice_logprobs: Packed = ()
 
 

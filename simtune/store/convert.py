@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
-from typing import Any, Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
@@ -13,12 +14,11 @@ import pyarrow as pa
 from simtune.recording.encoding import LoggedMessage, LoggedRow
 from simtune.store.schema import MESSAGE_FIELDS, ROWS
 
-_FIELDS: Final = LoggedRow.__struct_fields__
 _ITEM_BYTES: Final = 4
 
 
-class Entry(NamedTuple):
-    """A row and its place: entries compare as the rows of a file are sorted.
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A row and its place; the first four are what a file is sorted by.
 
     Attributes:
         episode_id: the row's own.
@@ -38,15 +38,18 @@ class Entry(NamedTuple):
 def record_batch(entries: Sequence[Entry]) -> pa.RecordBatch:
     """The table's rows of some entries, in their order."""
     rows = [entry.row for entry in entries]
-    values = zip(*map(msgspec.structs.astuple, rows), strict=True)
-    columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, values, strict=True))
-    columns["decision_id"] = [
-        f"{writer_id}-{seq}" if row.kind == "decision" else row.target
-        for _, _, seq, writer_id, row in entries
+    own: dict[str, Sequence[Any]] = {
+        "decision_id": [
+            f"{entry.writer_id}-{entry.seq}" if entry.row.kind == "decision" else entry.row.target
+            for entry in entries
+        ],
+        "seq": [entry.seq for entry in entries],
+        "writer_id": [entry.writer_id for entry in entries],
+    }
+    arrays = [
+        _column(field, own.get(field.name) or list(map(attrgetter(field.name), rows)))
+        for field in ROWS
     ]
-    columns["seq"] = [entry.seq for entry in entries]
-    columns["writer_id"] = [entry.writer_id for entry in entries]
-    arrays = [_column(field, columns[field.name]) for field in ROWS]
     return pa.RecordBatch.from_arrays(arrays, schema=ROWS)
 
 
@@ -73,13 +76,12 @@ def _offsets(values: Iterable[Sequence[Any]], size: int = 1) -> pa.Array:
     return pa.array(array("i", ends), type=pa.int32())
 
 
-def _prompts(values: Sequence[list[LoggedMessage] | None], kind: pa.ListType) -> pa.ListArray:
+def _prompts(values: Sequence[Sequence[LoggedMessage] | None], kind: pa.ListType) -> pa.ListArray:
     missing = [messages is None for messages in values]
-    filled = [messages or [] for messages in values]
-    turns = chain.from_iterable(filled)
-    columns = list(zip(*map(msgspec.structs.astuple, turns), strict=True))
+    filled = [messages or () for messages in values]
+    turns = list(chain.from_iterable(filled))
     fields = [
-        pa.array(column, type=pa.string()) for column in columns or [()] * len(MESSAGE_FIELDS)
+        pa.array(list(map(attrgetter(name), turns)), type=pa.string()) for name in MESSAGE_FIELDS
     ]
     messages = pa.StructArray.from_arrays(fields, fields=list(kind.value_type))
     mask = pa.array(missing) if any(missing) else None
