@@ -1,4 +1,4 @@
-"""The episode store: format 1 on disk, compaction, reading, scores. The only home of pyarrow."""
+"""The episode store: format 1 on disk, compaction, reading, tailing, scores. The only home of pyarrow."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simtune.store.compaction import CompactionReport, compact
+    from simtune.store.cursor import Cursor
     from simtune.store.reader import Store, read
     from simtune.store.scores import Score, latest_scores, write_scores
+    from simtune.store.tailing import Tail, tail
 
 _HOME = {
     "CompactionReport": "compaction",
+    "Cursor": "cursor",
     "Score": "scores",
     "Store": "reader",
+    "Tail": "tailing",
     "compact": "compaction",
     "latest_scores": "scores",
     "read": "reader",
+    "tail": "tailing",
     "write_scores": "scores",
 }
 
 __all__ = [
     "CompactionReport",
+    "Cursor",
     "Score",
     "Store",
+    "Tail",
     "compact",
     "latest_scores",
     "read",
+    "tail",
     "write_scores",
 ]
 

@@ -17,6 +17,7 @@ from simtune.errors import DataError, OptionError
 from simtune.records import Episode
 from simtune.store.assembly import assemble
 from simtune.store.compaction import compact
+from simtune.store.cursor import Cursor
 from simtune.store.files import dataset, part_files
 from simtune.store.footers import Part, read_footers
 from simtune.store.late import KEYS, LATE, add_late, fold, strays, total
@@ -26,6 +27,7 @@ from simtune.store.merge import merged
 from simtune.store.schema import ROWS, SORT_ORDER
 from simtune.store.scores import all_scores
 from simtune.store.summary import LIGHT, partial_summary, summarise
+from simtune.store.tailing import Tail, tail
 from simtune.store.views import run_sql, sql_batches
 
 _CHUNK_ROWS: Final = 8192
@@ -180,6 +182,16 @@ class Store:
     def summary(self) -> pa.Table:
         """One row per episode, in order of their starts: the view `episodes`."""
         return self._summary
+
+    def tail(
+        self,
+        cursor: Cursor | str | os.PathLike[str] | None = None,
+        *,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> Tail:
+        """Rows and episodes as they are captured, each exactly once: see `simtune.store.tail`."""
+        return tail(self.root, cursor, follow=follow, timeout=timeout)
 
     def count(self) -> dict[str, int]:
         """How many episodes, decisions, late rewards, scores and files there are."""
