@@ -1,101 +1,119 @@
-"""Batched sampling that returns exactly what training needs: ids and their log-probabilities."""
+"""Sampling that returns exactly what training needs: ids and their log-probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 
 class Sampled(msgspec.Struct):
     """One sampled answer.
 
     Attributes:
-        token_ids: sampled ids, `[n]`, end-of-turn token included where it was sampled.
+        token_ids: sampled ids, `[n]`, end-of-turn token included where it was sampled, and not
+            invented where the length limit cut.
         logprobs: log-probability of each id under softmax(logits / temperature), `[n]`.
+        ended: no further token is wanted.
     """
 
-    token_ids: list[int]
-    logprobs: list[float]
+    token_ids: list[int] = []
+    logprobs: list[float] = []
+    ended: bool = False
 
 
-def sample(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    eos_ids: Sequence[int],
-    pad_id: int,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    greedy: bool = False,
-    generator: torch.Generator | None = None,
-) -> list[Sampled]:
-    """Sample one answer to each prompt, all in one batch over one key-value cache.
+class Settings(msgspec.Struct, kw_only=True):
+    """How answers are drawn: from the full distribution, no top-k, no top-p.
 
-    Prompts are padded on the left with positions that ignore the padding, so an answer does not
-    depend on its neighbours (beyond floating-point rounding). Sampling is from the full
-    distribution: no top-k, no top-p, because PPO needs the policy's own probability.
+    PPO needs the policy's own probability of what was drawn.
 
-    Args:
-        model: a causal language model in eval mode.
-        prompts: token ids of each prompt, `[batch][prompt_len]`.
+    Attributes:
         eos_ids: ids that end an answer.
-        pad_id: id that fills the left; never attended to.
         max_new_tokens: longest answer.
         temperature: divides the logits; log-probabilities are those of the tempered policy.
         greedy: take the most probable token instead of sampling.
         generator: source of randomness, on the model's device.
+        stopped: whether the tokens so far end the answer, asked after each; None: never.
+    """
+
+    eos_ids: frozenset[int]
+    max_new_tokens: int
+    temperature: float = 1.0
+    greedy: bool = False
+    generator: Any = None
+    stopped: Callable[[list[int]], bool] | None = None
+
+    def draw(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One token for each row of logits `[b, vocabulary]`, with its log-probability, `[b]`."""
+        import torch
+
+        scores = torch.log_softmax(logits.float() / self.temperature, dim=-1)
+        if self.greedy:
+            chosen = scores.argmax(-1)
+        else:
+            chosen = torch.multinomial(scores.exp(), 1, generator=self.generator)[:, 0]
+        return chosen, scores.gather(1, chosen[:, None])[:, 0]
+
+    def take(self, answer: Sampled, token: int, logprob: float) -> None:
+        """Add a drawn token to an answer, and note where that ends it."""
+        answer.token_ids.append(token)
+        answer.logprobs.append(logprob)
+        answer.ended = (
+            token in self.eos_ids
+            or len(answer.token_ids) >= self.max_new_tokens
+            or (self.stopped is not None and self.stopped(answer.token_ids))
+        )
+
+
+def sample(
+    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, *, pad_id: int
+) -> list[Sampled]:
+    """Sample one answer to each prompt over a cache of the model's own kind, made for this call.
+
+    For models whose layers are not all full attention; `Sampler` answers for the others. Prompts
+    are padded on the left with positions that ignore the padding, so an answer does not depend on
+    its neighbours (beyond floating-point rounding).
+
+    Args:
+        model: a causal language model in eval mode.
+        prompts: token ids of each prompt, `[batch][prompt_len]`.
+        settings: of the sampling.
+        pad_id: id that fills the left; never attended to.
     """
     import torch
 
-    device = model.device
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width + max_new_tokens), dtype=torch.long)
+    mask = torch.zeros((len(prompts), width + settings.max_new_tokens), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
+    mask[:, width:] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    ends = torch.tensor(list(eos_ids), device=device)
-
-    step_ids, step_positions, cache = ids, positions[:, :width], None
-    alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    tokens, logprobs, taken = [], [], []
+    answers = [Sampled() for _ in prompts]
+    cache, seen = None, 0
     with torch.inference_mode():
-        for step in range(max_new_tokens):
+        while not all(answer.ended for answer in answers):
+            ahead = seen + ids.shape[1]
             out = model(
-                input_ids=step_ids,
-                attention_mask=mask[:, : width + step],
-                position_ids=step_positions,
+                input_ids=ids,
+                attention_mask=mask[:, :ahead],
+                position_ids=positions[:, seen:ahead],
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
-            cache = out.past_key_values
-            scores = torch.log_softmax(out.logits[:, -1].float() / temperature, dim=-1)
-            chosen = (
-                scores.argmax(-1)
-                if greedy
-                else torch.multinomial(scores.exp(), 1, generator=generator).squeeze(1)
-            )
-            tokens.append(chosen)
-            logprobs.append(scores.gather(1, chosen[:, None]).squeeze(1))
-            taken.append(alive)
-            alive = alive & ~torch.isin(chosen, ends)
-            if not alive.any():
-                break
-            step_ids = chosen[:, None]
-            step_positions = positions[:, width + step : width + step + 1]
-    lengths = torch.stack(taken).sum(0).tolist()
-    all_tokens = torch.stack(tokens, 1).tolist()
-    all_logprobs = torch.stack(logprobs, 1).tolist()
-    return [
-        Sampled(token_ids=ids_[:length], logprobs=logprobs_[:length])
-        for ids_, logprobs_, length in zip(all_tokens, all_logprobs, lengths, strict=True)
-    ]
+            cache, seen = out.past_key_values, ahead
+            chosen, logprobs = settings.draw(out.logits[:, -1])
+            for answer, token, logprob in zip(
+                answers, chosen.tolist(), logprobs.tolist(), strict=True
+            ):
+                if not answer.ended:
+                    settings.take(answer, token, logprob)
+            ids = chosen[:, None]
+    return answers

@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simtune.errors import MissingExtraError, OptionError
-from simtune.policy.generation import sample
+from simtune.policy.chats import ChatEncoder
+from simtune.policy.generation import Settings
+from simtune.policy.stopping import Stops
 from simtune.records import Messages
 from simtune.reply import Reply
 
@@ -17,19 +19,31 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+Deciding: TypeAlias = Literal["generate", "choose"]
+"""`generate`: write an answer, token by token; `choose`: take one of the named options."""
+
 
 class LocalPolicy:
     """Answers prompts in batches and returns `Reply` objects with token ids and log-probabilities.
+
+    What was computed for a prompt is kept for the prompts that go on from it, until the weights
+    change; see `Sampler`.
 
     Args:
         model: a causal language model, with or without PEFT layers.
         tokenizer: its tokenizer; the chat template comes from it.
         temperature: sampling temperature.
         max_new_tokens: longest answer, tokens.
-        greedy: take the most probable token each time.
+        greedy: take the most probable token, or option, each time.
         seed: seed of the sampler.
         name: recorded as the base model with every decision.
         adapter: content hash of the adapter, recorded with every decision.
+        decision: whether answers are generated, or chosen among the options that `act` is given.
+        length_normalised: options are scored by the mean instead of the sum over their tokens.
+        stop: texts that end an answer; the answer's text stops before them.
+
+    Raises:
+        OptionError: an unknown `decision`.
     """
 
     def __init__(
@@ -43,9 +57,19 @@ class LocalPolicy:
         seed: int = 0,
         name: str | None = None,
         adapter: str | None = None,
+        decision: Deciding = "generate",
+        length_normalised: bool = False,
+        stop: Sequence[str] = (),
     ) -> None:
         import torch
 
+        from simtune.policy.answering import Answering
+        from simtune.policy.choices import OptionIds
+
+        if decision not in ("generate", "choose"):
+            raise OptionError(
+                f"unknown way to decide {decision!r}", expected="generate | choose", got=decision
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.temperature = temperature
@@ -53,9 +77,15 @@ class LocalPolicy:
         self.greedy = greedy
         self.name = name
         self.adapter = adapter
+        self.decision = decision
+        self.length_normalised = length_normalised
+        self.stop = tuple(stop)
         self.generator = torch.Generator(device=model.device).manual_seed(seed)
         self.pad_id: int = tokenizer.pad_token_id or 0
-        self._eos_ids = stop_ids(model, tokenizer)
+        self._eos_ids = frozenset(stop_ids(model, tokenizer))
+        self.encode = ChatEncoder(tokenizer, self._eos_ids)
+        self._option_ids = OptionIds(tokenizer)
+        self._answering = Answering(model, self.pad_id)
 
     @classmethod
     def load(
@@ -81,29 +111,58 @@ class LocalPolicy:
         settings.setdefault("name", str(model_dir))
         return cls(model, tokenizer, **settings)
 
-    def act(self, prompts: Sequence[Messages]) -> list[Reply]:
-        """Answer each prompt; one batch, so the caller decides how large."""
+    def act(
+        self, prompts: Sequence[Messages], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[Reply]:
+        """Answer each prompt; one batch, so the caller decides how large.
+
+        Args:
+            prompts: chats; where the last answer in one is a `Reply`, its own tokens are gone on
+                from.
+            choices: the named options of each prompt; needed where `decision` is `choose`, and
+                not looked at where it is `generate`.
+
+        Raises:
+            OptionError: there are no options to choose among.
+        """
         prompt_ids = self.encode(prompts)
-        was_training = self.model.training
-        self.model.eval()
-        answers = sample(
-            self.model,
-            prompt_ids,
-            eos_ids=self._eos_ids,
-            pad_id=self.pad_id,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            greedy=self.greedy,
-            generator=self.generator,
-        )
-        self.model.train(was_training)
+        if self.decision == "generate":
+            replies = self._generate(prompt_ids)
+        elif choices is None or len(choices) != len(prompts):
+            raise OptionError(
+                "the policy was asked to choose, but not given the options",
+                expected="act(prompts, choices=[[name, ...], ...]), options for each prompt",
+                got=None if choices is None else f"{len(choices)} for {len(prompts)} prompts",
+            )
+        else:
+            replies = self._choose(prompt_ids, choices)
+        return replies
+
+    def __call__(self, messages: Messages, choices: Sequence[str] | None = None) -> Reply:
+        """Answer one prompt."""
+        return self.act([messages], None if choices is None else [choices])[0]
+
+    def forget(self) -> None:
+        """Compute everything anew from here on.
+
+        Roll-outs do this at their start, so that what they give does not depend on what was
+        asked before. A change of weights is noticed without it.
+        """
+        self._answering.forget()
+
+    def _generate(self, prompt_ids: list[list[int]]) -> list[Reply]:
+        stops = Stops(self.tokenizer, self.stop) if self.stop else None
+        sampled = self._answering.sample(prompt_ids, self._settings(stops))
         texts = self.tokenizer.batch_decode(
-            [answer.token_ids for answer in answers], skip_special_tokens=True
+            [answer.token_ids for answer in sampled], skip_special_tokens=True
         )
-        sampling = {
+        sampling: dict[str, Any] = {
             "temperature": 0.0 if self.greedy else self.temperature,
             "max_tokens": self.max_new_tokens,
         }
+        if stops is not None:
+            texts = [stops.before(text) for text in texts]
+            sampling["stop"] = list(self.stop)
         return [
             Reply(
                 text,
@@ -114,20 +173,44 @@ class LocalPolicy:
                 model=self.name,
                 adapter=self.adapter,
             )
-            for text, ids, answer in zip(texts, prompt_ids, answers, strict=True)
+            for text, ids, answer in zip(texts, prompt_ids, sampled, strict=True)
         ]
 
-    def __call__(self, messages: Messages) -> Reply:
-        """Answer one prompt."""
-        return self.act([messages])[0]
-
-    def encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        """Token ids of each prompt, up to where the assistant's turn begins."""
-        texts = self.tokenizer.apply_chat_template(
-            list(prompts), tokenize=False, add_generation_prompt=True
+    def _choose(self, prompt_ids: list[list[int]], choices: Sequence[Sequence[str]]) -> list[Reply]:
+        options = [self._option_ids(names) for names in choices]
+        taken = self._answering.choose(
+            prompt_ids, options, self._settings(), length_normalised=self.length_normalised
         )
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return ids
+        return [
+            Reply(
+                names[at],
+                prompt_token_ids=ids,
+                token_ids=each[at],
+                choices=names,
+                choice_logprobs=logprobs,
+                sampling={
+                    "decision": "choose",
+                    "temperature": 0.0 if self.greedy else self.temperature,
+                    "length_normalised": self.length_normalised,
+                    "choice_token_ids": [list(option) for option in each],
+                },
+                model=self.name,
+                adapter=self.adapter,
+            )
+            for names, ids, each, (at, logprobs) in zip(
+                choices, prompt_ids, options, taken, strict=True
+            )
+        ]
+
+    def _settings(self, stopped: Stops | None = None) -> Settings:
+        return Settings(
+            eos_ids=self._eos_ids,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            greedy=self.greedy,
+            generator=self.generator,
+            stopped=stopped,
+        )
 
 
 def load_base(

@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from simtune.policy.generation import sample
+from simtune.policy.generation import Settings, sample
+from simtune.policy.stopping import Stops
 
 EOS = 1
 
@@ -27,8 +28,8 @@ def model():
 
 
 def draw(model, prompts, **settings):
-    defaults = {"eos_ids": [EOS], "pad_id": 0, "max_new_tokens": 6}
-    return sample(model, prompts, **(defaults | settings))
+    defaults = {"eos_ids": frozenset([EOS]), "max_new_tokens": 6}
+    return sample(model, prompts, Settings(**(defaults | settings)), pad_id=0)
 
 
 def test_greedy_equals_transformers_generate(model):
@@ -83,3 +84,19 @@ def test_sampling_follows_the_distribution(model):
     )
     counts = torch.bincount(torch.tensor([a.token_ids[0] for a in answers]), minlength=20) / 4000
     torch.testing.assert_close(counts, chances, atol=0.03, rtol=0)
+
+
+def test_an_answer_that_holds_a_stop_text_ends_there_with_all_its_tokens(model):
+    texts = {3: "go", 4: " Observ", 5: "ation"}
+
+    class Decoder:
+        def decode(self, ids, skip_special_tokens):
+            return "".join(texts.get(one, "x") for one in ids)
+
+    stops = Stops(Decoder(), ["Observation", "!"])
+    assert [stops([3, 4]), stops([3, 4, 5]), stops([])] == [False, True, False]
+    assert stops.before("go Observation: 3!") == "go "
+    assert stops.before("go") == "go"
+    (cut,) = draw(model, [[7]], stopped=lambda ids: len(ids) == 2, greedy=True)
+    (whole,) = draw(model, [[7]], greedy=True)
+    assert cut.token_ids == whole.token_ids[:2]
