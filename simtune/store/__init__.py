@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from simtune.store.reader import Store, read
     from simtune.store.scores import Score, latest_scores, write_scores
     from simtune.store.tailing import Tail, tail
+    from simtune.store.watching import watch
 
 _HOME = {
     "CompactionReport": "compaction",
@@ -22,6 +23,7 @@ _HOME = {
     "latest_scores": "scores",
     "read": "reader",
     "tail": "tailing",
+    "watch": "watching",
     "write_scores": "scores",
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "latest_scores",
     "read",
     "tail",
+    "watch",
     "write_scores",
 ]
 

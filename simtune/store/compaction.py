@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,7 +16,7 @@ from simtune.recording.segments import iter_logged, sealed_segments, segment_hea
 from simtune.store.commit import is_interrupted, publish, recover, retire
 from simtune.store.convert import Entry, record_batch
 from simtune.store.layout import locked, store_root
-from simtune.store.schema import ROW_GROUP_ROWS, ROWS, SORT_ORDER, parquet_writer
+from simtune.store.schema import ROW_GROUP_ROWS, ROWS, parquet_writer
 
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 _GROUP_ROWS: Final = 128 * 1024
@@ -133,7 +132,7 @@ def _read_segment(segment: _Segment, entries: list[Entry]) -> bool:
 
 
 def _write(entries: list[Entry], file: BinaryIO) -> None:
-    entries.sort(key=attrgetter(*(name for name, _ in SORT_ORDER)))
+    entries.sort(key=lambda entry: (entry.episode_id, entry.step, entry.seq, entry.writer_id))
     with parquet_writer(file, ROWS) as writer:
         for start in range(0, len(entries), ROW_GROUP_ROWS):
             writer.write_batch(record_batch(entries[start : start + ROW_GROUP_ROWS]))
