@@ -33,6 +33,7 @@ from simtune.records import SCHEMA_VERSION, Row
 
 R = TypeVar("R")
 
+_WRITER = re.compile(r"[0-9a-f]{16}")
 SEGMENT_NAME = re.compile(r"(?P<writer>[0-9a-f]{16})-(?P<segno>\d{8,})\.wal")
 UNFINISHED_NAME = re.compile(r"[0-9a-f]{16}-\d{8,}\.new")
 _ABANDONED_SECONDS = 60.0
@@ -49,10 +50,9 @@ def segment_path(directory: Path, writer: str, segno: int) -> Path:
     Raises:
         CorruptError: no simtune gives such an id to a writer.
     """
-    name = f"{writer}-{segno:08d}.wal"
-    if not SEGMENT_NAME.fullmatch(name):
-        raise CorruptError("a log segment cannot have this name", got=repr(name))
-    return directory / name
+    if not _WRITER.fullmatch(writer):
+        raise CorruptError("this is no writer's id", expected="16 hex digits", got=repr(writer))
+    return directory / f"{writer}-{segno:08d}.wal"
 
 
 class Segment:
@@ -115,6 +115,11 @@ class Segment:
     def empty(self) -> bool:
         """Whether it holds no record yet."""
         return self.size == self.records_from
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was let go of."""
+        return self._fd < 0
 
     def write(self, data: bytes, next_seq: int) -> None:
         """Append whole frames; after an OSError the file may end in a part of them."""
@@ -250,16 +255,29 @@ def _begin_of_next(path: Path, header: SegmentHeader) -> int | None:
 
 
 def sealed_segments(root: str | Path) -> list[Path]:
-    """The segments that get no more records, sealed or of dead writers, by (writer, segno)."""
+    """The segments that get no more records, sealed or of dead writers, by (writer, segno).
+
+    Of each writer they are the first ones it has: none is left out before one that is in the
+    list, so that what was compacted of a writer is always its earliest rows. A tail needs this.
+    """
     directory = wal_directory(root)
     if not directory.is_dir():
         return []
-    found = []
-    for path in directory.iterdir():
-        match = SEGMENT_NAME.fullmatch(path.name)
-        if match and is_finished(path):
-            found.append((match["writer"], int(match["segno"]), path))
-    return [path for _, _, path in sorted(found)]
+    listed: dict[str, list[int]] = {}
+    for match in filter(None, map(SEGMENT_NAME.fullmatch, os.listdir(directory))):
+        listed.setdefault(match["writer"], []).append(int(match["segno"]))
+    found: list[Path] = []
+    for writer, segnos in sorted(listed.items()):
+        before = -1
+        for segno in sorted(segnos):
+            path = segment_path(directory, writer, segno)
+            # A directory that changes while it is listed may show a segment and not the one before.
+            missed = segno - 1 != before and segment_path(directory, writer, segno - 1).exists()
+            if missed or not is_finished(path):
+                break
+            found.append(path)
+            before = segno
+    return found
 
 
 def is_finished(path: Path) -> bool:

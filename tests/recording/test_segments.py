@@ -208,3 +208,12 @@ def test_nobody_else_can_read_the_log(tmp_path):
     (segment,) = (root / "wal").glob("*.wal")
     modes = [path.stat().st_mode & 0o777 for path in (root, root / "wal", segment)]
     assert modes == [0o700, 0o700, 0o600]
+
+
+def test_finished_segments_of_a_writer_are_its_first_ones(wal, tmp_path):
+    for segno in range(4):
+        Segment(wal, writer=WRITER, segno=segno, first_seq=segno).close()
+    with open(segment_path(wal, WRITER, 2)) as written:
+        fcntl.flock(written, fcntl.LOCK_EX)
+        assert sealed_segments(tmp_path) == [segment_path(wal, WRITER, n) for n in range(2)]
+    assert sealed_segments(tmp_path) == [segment_path(wal, WRITER, n) for n in range(4)]
