@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def publish(
     tracker: Tracker,
     parent: str | None = None,
     tags: Mapping[str, str] | None = None,
+    beside: Path | None = None,
 ) -> ModelRecord:
     """Save adapter, tokenizer and chat template, log them to MLflow, and register them.
 
@@ -46,6 +48,7 @@ def publish(
         tracker: the open run.
         parent: id of the adapter that training continued from.
         tags: for the record.
+        beside: a directory whose content is put beside the adapter.
 
     Raises:
         TrainingError: the adapter holds weights that are not finite.
@@ -56,6 +59,8 @@ def publish(
     registry = Registry(options.models_dir)
     with registry.staging() as staged:
         save_adapter(model, tokenizer, staged, base_model=base)
+        if beside is not None:
+            shutil.copytree(beside, staged, dirs_exist_ok=True)
         tracker.artifact(staged, ARTIFACT_FOLDER)
         record = registry.register(
             staged,

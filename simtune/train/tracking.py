@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -40,6 +41,7 @@ class Tracker:
         tracking_uri: an MLflow URI, or a plain path (sqlite inside it).
         run_name: shown in MLflow; MLflow makes one up where it is None.
         tags: of the run.
+        run_id: of a run to go on with: its points are not logged a second time.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Tracker:
         tracking_uri: str,
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        run_id: str = "",
     ) -> None:
         """Resolve the URI; the run starts with `with`."""
         self.experiment = experiment
         self.uri, self._artifact_root = resolve_tracking_uri(tracking_uri)
-        self.run_id = ""
+        self.run_id = run_id
+        self._logged: dict[str, int] = {}
         self.experiment_id = ""
         self._run_name = run_name
         self._tags = dict(tags or {})
@@ -77,18 +81,16 @@ class Tracker:
             ) from error
         try:
             with _quiet():
+                _create_database(self.uri)
                 self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 self.experiment_id = self._find_experiment(self._client)
-                run = self._client.create_run(
-                    self.experiment_id, run_name=self._run_name, tags=self._tags
-                )
+                self._begin(self._client)
         except MlflowException as error:
             raise TrainingError(
                 f"MLflow cannot be used at {self.uri}",
                 got=error,
                 fix="--tracking-uri ./mlruns keeps runs in a local directory",
             ) from error
-        self.run_id = run.info.run_id
         return self
 
     def __exit__(
@@ -123,7 +125,11 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log one point of each curve; written within a second, or when the run ends."""
         now = int(time.time() * 1000)
-        self._waiting += [(name, float(value), now, step) for name, value in values.items()]
+        self._waiting += [
+            (name, float(value), now, step)
+            for name, value in values.items()
+            if step > self._logged.get(name, -1)
+        ]
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
@@ -175,12 +181,44 @@ class Tracker:
             return None
         return str(version.version)
 
+    def _begin(self, client: MlflowClient) -> None:
+        """Create the run, or open the one to go on with and see how far its curves are."""
+        if not self.run_id:
+            run = client.create_run(self.experiment_id, run_name=self._run_name, tags=self._tags)
+            self.run_id = run.info.run_id
+            return
+        client.update_run(self.run_id, status="RUNNING")
+        for name in client.get_run(self.run_id).data.metrics:
+            history = client.get_metric_history(self.run_id, name)
+            self._logged[name] = max(point.step for point in history)
+
     def _find_experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)
         if found is not None:
             return str(found.experiment_id)
         created = client.create_experiment(self.experiment, artifact_location=self._artifact_root)
         return str(created)
+
+
+def _create_database(uri: str) -> None:
+    """Make the database of a sqlite URI whole, or not at all.
+
+    MLflow makes its tables in dozens of migrations. A process that is killed among them, or a
+    second one that starts meanwhile, would leave a database that no MLflow opens again.
+    """
+    from mlflow import MlflowClient
+
+    target = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or target.exists() or not target.parent.is_dir():
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments()
+        # Another process may have been first: then its database is the one.
+        with suppress(FileExistsError):
+            os.link(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _text(value: Any) -> str:
