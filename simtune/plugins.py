@@ -174,7 +174,12 @@ def distributions() -> dict[str, str]:
 
 def implemented(name: str) -> bool:
     """Whether any plugin implements the hook; lets hot paths skip the call."""
-    return bool(getattr(hooks, name).get_hookimpls())
+    return bool(getattr(manager().hook, name).get_hookimpls())
+
+
+def loaded() -> bool:
+    """Whether plugins have been loaded, so that asking for them cannot fail any more."""
+    return _manager is not None
 
 
 def failures() -> dict[tuple[str, str], int]:

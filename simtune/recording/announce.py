@@ -17,6 +17,8 @@ def listened_to(hook: str) -> bool:
     Where plugins cannot be loaded, that is reported once and capture goes on without any.
     """
     global _unusable
+    if plugins.loaded():
+        return plugins.implemented(hook)
     if _unusable:
         return False
     found, error = attempt(plugins.implemented, hook)
