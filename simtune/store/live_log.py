@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from os import listdir
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -67,7 +68,7 @@ class LiveLog:
         if not also:
             self.writers, self.missed = {}, False
         try:
-            names = os.listdir(self.directory)
+            names = listdir(self.directory)
         except FileNotFoundError:
             names = []
         for match in filter(None, map(SEGMENT_NAME.fullmatch, names)):

@@ -1,5 +1,6 @@
 """The tail hands out every row once, wherever it lies at the moment."""
 
+import os
 import shutil
 
 import pytest
@@ -235,3 +236,55 @@ def test_arguments_are_checked(tmp_path):
         tail(tmp_path, timeout=3)
     with pytest.raises(OptionError, match="cannot start there"):
         tail(tmp_path, cursor={"parts": {}})
+
+
+@pytest.fixture
+def miss(monkeypatch):
+    """Directories that change while they are listed: says what the next listings leave out."""
+    from simtune.store import live_log, part_feed
+
+    missing = {"segments": [], "files": []}
+
+    def listdir(path):
+        hidden = missing["segments"].pop(0) if missing["segments"] else ()
+        return [name for name in os.listdir(path) if not name.endswith(tuple(hidden))]
+
+    def parts(directory):
+        hidden = missing["files"].pop(0) if missing["files"] else ()
+        return [feed for feed in listed(directory) if feed.number not in hidden]
+
+    listed = part_feed.all_parts
+    monkeypatch.setattr(live_log, "listdir", listdir)
+    monkeypatch.setattr(part_feed, "all_parts", parts)
+    return missing
+
+
+def test_a_file_that_a_listing_missed_is_not_passed_over(tmp_path, miss):
+    for number in range(3):
+        write_segment(tmp_path, [decision()], segno=number, first_seq=number)
+        compact(tmp_path)
+    miss["files"] = [[1]]
+    assert keys(tail(tmp_path)) == of(WRITER, 0, 1, 2)
+    miss["files"] = [[0, 1]]
+    assert keys(tail(tmp_path)) == of(WRITER, 0, 1, 2)
+
+
+def test_a_segment_that_a_listing_missed_is_not_passed_over(tmp_path, miss):
+    for number in range(3):
+        write_segment(tmp_path, [decision()], segno=number, first_seq=number)
+    miss["segments"] = [["0.wal", "1.wal"]]
+    assert keys(tail(tmp_path)) == of(WRITER, 0, 1, 2)
+
+
+def test_a_segment_made_and_committed_during_a_look_counts_once(tmp_path, miss):
+    path = write_segment(tmp_path, [decision(), decision()])
+    shutil.copy(path, tmp_path / "kept")
+    compact(tmp_path)
+    shutil.move(tmp_path / "kept", path)
+    miss["segments"] = [[".wal"]]
+    following = tail(tmp_path)
+    assert keys(following) == of(WRITER, 0, 1)
+    assert keys(following) == []
+    path.unlink()
+    assert keys(following) == []
+    assert following.cursor.writers == {}
