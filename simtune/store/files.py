@@ -65,7 +65,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 def open_part(
     path: Path,
-    schema: pa.Schema,
+    schema: pa.Schema | None,
     *,
     metadata: pq.FileMetaData | None = None,
     dictionaries: Sequence[str] = (),
@@ -75,7 +75,7 @@ def open_part(
 
     Args:
         path: the file.
-        schema: `ROWS` or `SCORES`; the file must have exactly these columns.
+        schema: `ROWS` or `SCORES`; the file must have exactly these columns. Any where None.
         metadata: its footer, where it was read and checked before.
         dictionaries: text columns to be read as dictionary arrays.
         buffer_size: where not 0, columns are read through buffers of so many bytes rather than
@@ -94,14 +94,22 @@ def open_part(
         )
     if metadata is None:
         try:
-            _check(path, file, schema)
+            if schema is not None:
+                _check_columns(path, file, schema)
+            _check_sizes(path, file.metadata)
         except CorruptError:
             file.close()
             raise
     return file
 
 
-def _check(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
+def columns_of(path: Path) -> pa.Schema:
+    """The columns that a file has, whatever they are."""
+    with open_part(path, None) as file, reading(path):
+        return file.schema_arrow.remove_metadata()
+
+
+def _check_columns(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
     with reading(path):
         found = file.schema_arrow.remove_metadata()
     if not found.equals(schema.remove_metadata()):
@@ -109,9 +117,12 @@ def _check(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
             f"{path} has other columns than format 1",
             expected=", ".join(f"{field.name}: {field.type}" for field in schema),
             got=", ".join(f"{field.name}: {field.type}" for field in found),
-            fix=f"move the file away; simtune episodes import takes what can be converted: {path}",
+            fix="move the file away; simtune episodes import takes what can be converted",
         )
-    metadata, rows = file.metadata, 0
+
+
+def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
+    rows = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         rows += group.num_rows

@@ -101,8 +101,21 @@ def count_rewards(parts: Iterable[Part]) -> int:
     return count
 
 
-def _reward_rows(parts: Iterable[Part], low: str, high: str) -> pa.Table:
-    tables = [pa.schema([ROWS.field(name) for name in _REWARDS]).empty_table()]
+def episodes_rewarding(parts: Iterable[Part], decision_ids: pa.Array) -> list[str]:
+    """The ids of the episodes in which some decisions were rewarded."""
+    if not len(decision_ids):
+        return []
+    span = pc.min_max(decision_ids).as_py()
+    rows = _reward_rows(parts, span["min"], span["max"], (*_REWARDS, "episode_id"))
+    found = rows.filter(pc.is_in(rows["decision_id"], decision_ids))["episode_id"]
+    return sorted(pc.unique(found).to_pylist())
+
+
+def _reward_rows(
+    parts: Iterable[Part], low: str, high: str, columns: Sequence[str] = _REWARDS
+) -> pa.Table:
+    """The late rewards of decisions whose ids are from `low` to `high`, and perhaps others."""
+    tables = [pa.schema([ROWS.field(name) for name in columns]).empty_table()]
     for part in parts:
         numbers = [
             group.number
@@ -110,6 +123,6 @@ def _reward_rows(parts: Iterable[Part], low: str, high: str) -> pa.Table:
             if group.kinds.may_hold(_REWARD) and group.decisions.meets(low, high)
         ]
         if numbers:
-            rows = read_groups(part, numbers, _REWARDS)
+            rows = read_groups(part, numbers, columns)
             tables.append(rows.filter(pc.equal(rows["kind"], _REWARD)).cast(tables[0].schema))
     return pa.concat_tables(tables)

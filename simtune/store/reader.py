@@ -20,9 +20,18 @@ from simtune.store.compaction import compact
 from simtune.store.cursor import Cursor
 from simtune.store.files import dataset, part_files
 from simtune.store.footers import Part, read_footers
+from simtune.store.hf import cache_key, to_dataset
 from simtune.store.late import KEYS, LATE, add_late, fold, strays, total
 from simtune.store.layout import DATA, store_root
-from simtune.store.lookup import all_rewards, count_rewards, ids_like, narrowed, rewards_of, rows_of
+from simtune.store.lookup import (
+    all_rewards,
+    count_rewards,
+    episodes_rewarding,
+    ids_like,
+    narrowed,
+    rewards_of,
+    rows_of,
+)
 from simtune.store.merge import merged
 from simtune.store.schema import ROWS, SORT_ORDER
 from simtune.store.scores import all_scores
@@ -33,8 +42,10 @@ from simtune.store.views import run_sql, sql_batches
 _CHUNK_ROWS: Final = 8192
 """Rows with all their columns that are held at a time."""
 
-_LIGHT_ROWS: Final = 32 * _CHUNK_ROWS
+_LIGHT_ROWS: Final = 16 * _CHUNK_ROWS
 """Rows of which only ids, numbers and the like are held."""
+
+_HEAVY: Final = {"prompt", "response", "observation", "metadata", "prompt_token_ids", "logprobs"}
 
 
 def read(root: str | os.PathLike[str]) -> Store:
@@ -132,18 +143,62 @@ class Store:
                 yield pa.Table.from_batches([batch]).cast(schema)
             return
         needed = {*schema.names, *KEYS, *(name for name, _ in SORT_ORDER)}
-        for rows in self._whole([name for name in ROWS.names if name in needed]):
+        held = _CHUNK_ROWS if needed & _HEAVY else _LIGHT_ROWS
+        for rows in self._whole([name for name in ROWS.names if name in needed], rows=held):
             decided = rows.filter(pc.equal(rows["kind"], "decision"))
             yield decided.sort_by(list(SORT_ORDER)).select(schema.names).cast(schema)
 
-    def episodes(self, where: str | None = None, *, ended: bool | None = None) -> Iterator[Episode]:
+    def rows(self, ids: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Rows of every kind as they were written, in the order of `batches`.
+
+        Args:
+            ids: episode ids; a reward that was given outside of its episode comes with the
+                decision it rewards. Everything where None.
+        """
+        if ids is None:
+            yield from (t.sort_by(list(SORT_ORDER)) for t in merged(self.parts, rows=_CHUNK_ROWS))
+            return
+        wanted = pa.array(ids, pa.string())
+        targets, elsewhere = self._strays_of(wanted)
+        for table in merged(narrowed(self.parts, sorted({*ids, *elsewhere})), rows=_CHUNK_ROWS):
+            stray = pc.and_(
+                pc.equal(table["kind"], "reward"), pc.is_in(table["decision_id"], targets)
+            )
+            chosen = table.filter(pc.or_(pc.is_in(table["episode_id"], wanted), stray))
+            if chosen.num_rows:
+                yield chosen.sort_by(list(SORT_ORDER))
+
+    def _strays_of(self, ids: pa.Array) -> tuple[pa.Array, list[str]]:
+        """Decisions of some episodes that were rewarded outside of them, and the ids there."""
+        given = self._strays["decision_id"].combine_chunks()
+        if not len(given):
+            return given, []
+        found = [given[:0]]
+        parts = narrowed(self.parts, sorted(ids.to_pylist()))
+        for rows in merged(parts, ("episode_id", "kind", "decision_id"), rows=_LIGHT_ROWS):
+            own = pc.and_(pc.equal(rows["kind"], "decision"), pc.is_in(rows["episode_id"], ids))
+            decided = rows.filter(own)["decision_id"]
+            found.append(decided.filter(pc.is_in(decided, given)).combine_chunks())
+        targets = pa.concat_arrays(found)
+        return targets, episodes_rewarding(self.parts, targets)
+
+    def episodes(
+        self,
+        where: str | None = None,
+        *,
+        ended: bool | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Iterator[Episode]:
         """Assembled episodes in order of their ids; memory is bounded by a chunk of rows.
 
         Args:
             where: SQL condition on the view `episodes`, such as `"success and decisions < 9"`.
             ended: only those that ended (True), or that have not yet (False).
+            ids: only those of these ids.
         """
-        ids = None if where is None else self.episode_ids_where(where)
+        if where is not None:
+            matching = self.episode_ids_where(where)
+            ids = matching if ids is None else sorted({*ids} & {*matching})
         for rows in self._whole(ids=ids):
             episodes = assemble(rows.filter(pc.not_equal(rows["kind"], "reward")))
             for _, episode in sorted(episodes.items()):
@@ -175,9 +230,16 @@ class Store:
         found = self.sql(f"SELECT episode_id FROM episodes WHERE {where}")
         return sorted(found["episode_id"].to_pylist())
 
-    def scores(self) -> pa.Table:
-        """The scores that count: for each subject and scorer the latest (scorer_version, seq)."""
-        return all_scores(self.root)
+    def scores(self, episode_id: str | None = None) -> pa.Table:
+        """The scores that count: for each subject and scorer the latest (scorer_version, seq).
+
+        Args:
+            episode_id: those of one episode and its decisions; all where None.
+        """
+        found = all_scores(self.root)
+        if episode_id is None:
+            return found
+        return found.filter(pc.equal(found["episode_id"], episode_id))
 
     def summary(self) -> pa.Table:
         """One row per episode, in order of their starts: the view `episodes`."""
@@ -213,6 +275,22 @@ class Store:
         """
         return run_sql(query, self._tables())
 
+    def to_hf(
+        self, where: str | None = None, *, cache_dir: str | os.PathLike[str] | None = None
+    ) -> Any:
+        """The decisions as a `datasets.Dataset`, mapped into memory from an Arrow file.
+
+        Args:
+            where: SQL condition, as of `decisions`.
+            cache_dir: where the file goes, that of `datasets` by default. One that was made of
+                the same files and condition is used again; scores in a condition are not part of
+                that, so give a new directory after scoring.
+
+        Raises:
+            MissingExtraError: `datasets` is not installed.
+        """
+        return to_dataset(self.batches(where), cache_key(self.files, where), cache_dir)
+
     def _tables(self) -> dict[str, Callable[[], Any]]:
         return {
             "rows": lambda: dataset(self.files, ROWS),
@@ -229,7 +307,7 @@ class Store:
         rows: int | None = None,
     ) -> Iterator[pa.Table]:
         """All rows of some episodes at a time, ids ascending, late rewards folded in."""
-        parts = self.parts if ids is None else narrowed(self.parts, ids)
+        parts = self.parts if ids is None else narrowed(self.parts, sorted(ids))
         wanted = None if ids is None else pa.array(ids, pa.string())
         for table in merged(parts, columns, rows=rows or _CHUNK_ROWS):
             whole = table if wanted is None else _of(table, wanted)
