@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -121,8 +123,12 @@ def _packed(numbers: Any, kind: str) -> Packed:
         return ()
     if type(numbers) is not tuple and type(numbers) is not list:
         raise TypeError("only a list or a tuple is packed without a note")
-    packed: bytes = struct.pack(f"<{len(numbers)}{kind}", *numbers)
-    return packed
+    return _packer(len(numbers), kind)(*numbers)
+
+
+@lru_cache(maxsize=4096)
+def _packer(count: int, kind: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{kind}").pack
 
 
 def _unpacked(numbers: bytes | list[Any], name: str) -> Any:

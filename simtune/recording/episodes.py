@@ -89,27 +89,28 @@ class EpisodeLog:
         known at once. `extra` is what an integration notes beside the caller's `metadata`, and
         `redact` are functions of the row, as for `simtune.capture`.
         """
-        self.begin()
+        if not self._begun:
+            self.begin()
         # A decision that could not be kept leaves none to reward, rather than the one before it.
         self._latest = guarded(
             self._rows.decision,
             prompt,
             response,
-            agent=self.agent if agent is None else agent,
-            parsed=parsed,
-            error=error,
-            observation=observation,
-            metadata=metadata,
-            extra=extra,
-            action=action,
-            valid=valid,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            choices=choices,
-            choice_logprobs=choice_logprobs,
-            latency_us=latency_us,
-            redact=redact,
+            action,
+            self.agent if agent is None else agent,
+            parsed,
+            valid,
+            error,
+            observation,
+            reward,
+            terminated,
+            truncated,
+            choices,
+            choice_logprobs,
+            latency_us,
+            metadata,
+            extra,
+            redact,
         )
         self._last_said = (terminated, truncated)
         return self._latest or ""

@@ -12,18 +12,30 @@ from simtune.records import Message, Messages
 _NAMES = ("messages", "prompt")
 
 
-def messages_of(prompt: object, notes: Notes) -> Messages:
+class Snapshot(list[Message]):
+    """Messages that nobody else holds; what makes them need not be done again."""
+
+
+def messages_of(prompt: object, notes: Notes) -> Snapshot:
     """A prompt as a new list of new messages, so that later changes to it do not show.
 
     Text becomes one user message; a list of messages is taken as it is; anything else becomes a
     user message that holds its JSON.
     """
+    if type(prompt) is Snapshot:
+        return prompt
+    return Snapshot(_messages(prompt, notes))
+
+
+def _messages(prompt: object, notes: Notes) -> Messages:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     if _is_message(prompt):
         return [_message(prompt)]
-    if isinstance(prompt, list | tuple) and all(_is_message(item) for item in prompt):
-        return [_message(item) for item in prompt]
+    if isinstance(prompt, list | tuple):
+        copied = [_message(item) for item in prompt if _is_message(item)]
+        if len(copied) == len(prompt):
+            return copied
     return [{"role": "user", "content": to_json(prompt, "prompt", notes) or ""}]
 
 
@@ -78,12 +90,16 @@ def _are_messages(value: object) -> bool:
 
 
 def _is_message(value: object) -> bool:
+    if type(value) is dict:
+        return "role" in value
     if isinstance(value, Mapping):
         return "role" in value
     return hasattr(value, "role") and hasattr(value, "content")
 
 
 def _message(value: Any) -> Message:
+    if type(value) is dict:
+        return value.copy()
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "model_dump"):  # the message objects of the OpenAI client

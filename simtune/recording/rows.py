@@ -60,44 +60,60 @@ class EpisodeRows:
         self,
         prompt: Messages | str | None,
         response: object,
-        *,
+        action: str | None,
         agent: str | None,
         parsed: Any,
+        valid: bool,
         error: BaseException | str | None,
         observation: Any,
-        metadata: Mapping[str, Any] | None,
-        extra: Mapping[str, Any] | None,
+        reward: float | None,
+        terminated: bool | None,
+        truncated: bool | None,
         choices: Sequence[str],
         choice_logprobs: Sequence[float],
-        redact: tuple[Redaction, ...] = (),
-        **columns: Any,
+        latency_us: int | None,
+        metadata: Mapping[str, Any] | None,
+        extra: Mapping[str, Any] | None,
+        redact: tuple[Redaction, ...],
     ) -> str | None:
         """A decision was made; returns its id, None where back-pressure dropped it."""
+        # One flat call, by position: this is the simulation's own time.
         notes: Notes = {}
         next(self._decisions)
         answer = read_answer(response, notes)
-        row = self._row(
-            "decision",
-            notes,
-            {**answer.extra, **extra} if extra else answer.extra,
+        sampling = answer.sampling
+        row = Row(
+            kind="decision",
+            episode_id=self.episode_id,
+            run_id=self.run_id,
+            env=self.env,
             agent_id=agent,
-            step=next(self._steps.setdefault(agent, itertools.count())),
+            action=action,
+            model=answer.model,
+            adapter=answer.adapter,
+            step=self._next_step(agent),
+            ts=time.time_ns() // 1000,
+            mono_ns=time.monotonic_ns(),
+            latency_us=latency_us,
             prompt=None if prompt is None else messages_of(prompt, notes),
             response=answer.text,
+            parsed=None if parsed is None else to_json(parsed, "parsed", notes),
+            observation=None if observation is None else to_json(observation, "observation", notes),
+            metadata=to_json(metadata, "metadata", notes) if metadata else None,
+            valid=valid,
+            error=None if error is None else error_text(error),
             prompt_token_ids=answer.prompt_token_ids,
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
-            sampling=to_json(answer.sampling, "sampling", notes),
-            model=answer.model,
-            adapter=answer.adapter,
             choices=choices or answer.choices,
             choice_logprobs=choice_logprobs or answer.choice_logprobs,
-            parsed=to_json(parsed, "parsed", notes),
-            observation=to_json(observation, "observation", notes),
-            metadata=to_json(metadata or None, "metadata", notes),
-            error=error_text(error),
-            **columns,
+            sampling=None if sampling is None else to_json(sampling, "sampling", notes),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
         )
+        if notes or extra or answer.extra:
+            row.extra = to_json(with_notes({**answer.extra, **(extra or {})}, notes), "extra", {})
         kept = None
         try:
             kept = screened(row, redact)
@@ -158,6 +174,12 @@ class EpisodeRows:
             prompt_token_ids=prompt_token_ids,
         )
         self._write(row)
+
+    def _next_step(self, agent: str | None) -> int:
+        counted = self._steps.get(agent)
+        if counted is None:
+            counted = self._steps.setdefault(agent, itertools.count())
+        return next(counted)
 
     def _write(self, row: Row) -> None:
         kept = screened(row)
