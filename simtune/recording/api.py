@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from simtune import config
+from simtune.errors import OptionError
 from simtune.recording import context
 from simtune.recording.episodes import EpisodeLog
 from simtune.recording.guard import guarded
@@ -73,7 +74,16 @@ def episode(
 
     Returns:
         The episode's log, a context manager for `with` and `async with`.
+
+    Raises:
+        OptionError: `redact` is among the metadata, where it would be written instead of heeded.
     """
+    if "redact" in metadata:
+        raise OptionError(
+            "an episode has no rules of its own",
+            got="redact=...",
+            fix="use @simtune.capture(redact=...) or simtune.configure(redact=...)",
+        )
     known = metadata if seed is None else {"seed": seed, **metadata}
     return EpisodeLog(recorder_of(root), env=env, agent=agent, run_id=run_id, metadata=known)
 

@@ -39,25 +39,30 @@ def screened(row: Row, redact: tuple[Redaction, ...] = ()) -> Row | None:
         RedactionError: a rule failed on a decision, which is not written then. What else an
             episode consists of is written without its contents.
     """
-    redact += everywhere()
+    rules = (*redact, *everywhere()) if redact else everywhere()
     asked = row.kind == "decision" and listened_to("simtune_decision")
-    if not redact and not asked:
+    if not rules and not asked:
         return row
-    before, offered = _copy(row), _copy(row)
-    if asked and not kept_by_plugins(offered):
-        return None
-    left, error = attempt(_redacted, _copy(offered), redact)
-    if left is None:
-        return _without_contents(before, error)
+    payload = encode_row(row)
+    before, left = decode_row(payload), decode_row(payload)
+    if asked:
+        if not kept_by_plugins(left):
+            return None
+        left = _as_written(left)
+    if rules:
+        redacted, error = attempt(_redacted, left, rules)
+        if redacted is None:
+            return _without_contents(before, error)
+        left = redacted
     return _consistent(before, left)
 
 
-def _copy(row: Row) -> Row:
+def _as_written(row: Row) -> Row:
     return decode_row(encode_row(row))
 
 
-def _redacted(row: Row, redact: tuple[Redaction, ...]) -> Row | None:
-    for redaction in redact:
+def _redacted(row: Row, rules: tuple[Redaction, ...]) -> Row | None:
+    for redaction in rules:
         left = redaction(row)
         if left is None or left is False:
             return None
@@ -68,7 +73,7 @@ def _redacted(row: Row, redact: tuple[Redaction, ...]) -> Row | None:
                 got=type(left).__name__,
             )
         row = left
-    return _copy(row)
+    return _as_written(row)
 
 
 def _without_contents(row: Row, error: Exception | None) -> Row | None:

@@ -165,6 +165,11 @@ def test_rules_that_cannot_be_used(store, rule):
         simtune.capture(redact=rule)(print)
 
 
+def test_an_episode_does_not_take_rules_for_metadata(store):
+    with pytest.raises(OptionError, match="simtune.configure"):
+        simtune.episode(redact=[SECRET])
+
+
 def test_a_function_changes_the_row(store):
     def pseudonym(row):
         row.agent_id = "someone"
