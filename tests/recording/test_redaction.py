@@ -166,7 +166,7 @@ def test_rules_that_cannot_be_used(store, rule):
 
 
 def test_an_episode_does_not_take_rules_for_metadata(store):
-    with pytest.raises(OptionError, match="simtune.configure"):
+    with pytest.raises(OptionError, match=r"simtune\.configure"):
         simtune.episode(redact=[SECRET])
 
 
