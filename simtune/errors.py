@@ -12,6 +12,7 @@ SimtuneError
 │   └── CompactorError       the log grows, and no compactor can be started
 ├── PluginError          a plugin cannot be loaded, or breaks its contract
 ├── EnvironmentSpecError an environment cannot be made, or cannot be turned into text
+├── WorkerError          a process that steps environments died, or an environment raised in it
 ├── RegistryError        a model record is missing, ambiguous or broken
 └── TrainingError        a training run cannot go on
 
@@ -94,6 +95,10 @@ class PluginError(SimtuneError):
 
 class EnvironmentSpecError(SimtuneError):
     """An environment cannot be made, or cannot be turned into text."""
+
+
+class WorkerError(SimtuneError):
+    """A process that steps environments died, or an environment raised in it."""
 
 
 class RegistryError(SimtuneError):

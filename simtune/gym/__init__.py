@@ -10,18 +10,19 @@ from simtune.errors import MissingExtraError
 if TYPE_CHECKING:
     from simtune.gym.capture_env import CaptureEnv
     from simtune.gym.environments import as_text, make
-    from simtune.gym.rollouts import rollout
+    from simtune.gym.rollouts import Player, rollout
     from simtune.gym.text_env import TextEnv
 
 _HOME = {
     "CaptureEnv": "capture_env",
+    "Player": "rollouts",
     "TextEnv": "text_env",
     "as_text": "environments",
     "make": "environments",
     "rollout": "rollouts",
 }
 
-__all__ = ["CaptureEnv", "TextEnv", "as_text", "make", "rollout"]
+__all__ = ["CaptureEnv", "Player", "TextEnv", "as_text", "make", "rollout"]
 
 
 def __getattr__(name: str) -> Any:

@@ -52,6 +52,18 @@ class ActionNames:
         words = sorted(self._by_key, key=len, reverse=True)
         self._word = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)")
 
+    def legal(self, mask: Any, space: spaces.Space[Any]) -> tuple[str, ...]:
+        """The names whose actions a mask of a Discrete space allows; all without a mask.
+
+        A mask that allows none of them says nothing, since something has to be done.
+        """
+        if mask is None or not isinstance(space, spaces.Discrete):
+            return self.names
+        allowed = tuple(
+            name for name, action in self.actions.items() if mask[int(action) - int(space.start)]
+        )
+        return allowed or self.names
+
     def parse(self, answer: str) -> Parsed:
         """Read an answer as an action."""
         key = answer.strip().casefold()

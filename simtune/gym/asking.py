@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from gymnasium import Env
 
-from simtune.errors import OptionError
+from simtune.errors import EnvironmentSpecError, OptionError
 from simtune.records import Messages
 
 
@@ -20,9 +20,14 @@ class BatchPolicy(Protocol):
 
 
 Policy: TypeAlias = Callable[[Messages], str] | BatchPolicy
-"""`(messages) -> answer`, or an object with `act(prompts) -> answers`, which is preferred."""
+"""`(messages) -> answer`, or an object with `act(prompts) -> answers`, which is preferred.
 
-Act: TypeAlias = Callable[[list[Messages]], Sequence[str]]
+Where its attribute `decision` is "choose", it is asked with `act(prompts, choices=...)`: the names
+of the legal actions, for each prompt.
+"""
+
+Choices: TypeAlias = tuple[str, ...]
+Act: TypeAlias = Callable[[list[Messages], list[Choices]], Sequence[str]]
 
 
 def messages_for(env: Env[Any, Any], observation: str) -> Messages:
@@ -33,6 +38,28 @@ def messages_for(env: Env[Any, Any], observation: str) -> Messages:
     return [{"role": "user", "content": observation}]
 
 
+def choices_for(env: Env[Any, Any]) -> Choices:
+    """The names of the actions that are legal now; none where the environment does not say."""
+    return tuple(env.get_wrapper_attr("choices")) if env.has_wrapper_attr("choices") else ()
+
+
+def _acting(policy: Any) -> Act:
+    if getattr(policy, "decision", "generate") != "choose":
+        return lambda prompts, choices: policy.act(prompts)
+
+    def choose(prompts: list[Messages], choices: list[Choices]) -> Sequence[str]:
+        if not all(choices):
+            raise EnvironmentSpecError(
+                "the policy chooses among named options, but the environment names none",
+                expected="a TextEnv, or an environment with an attribute `choices`",
+                fix="wrap it in simtune.gym.TextEnv(env, actions=[...]); or decision: generate",
+            )
+        answers: Sequence[str] = policy.act(prompts, choices=choices)
+        return answers
+
+    return choose
+
+
 def batched(policy: Policy) -> Act:
     """The policy as one call for many prompts, its answers checked.
 
@@ -40,11 +67,11 @@ def batched(policy: Policy) -> Act:
         OptionError: now, where it is no policy; later, where its answers are no text or too few.
     """
     if isinstance(policy, BatchPolicy):
-        answer: Act = policy.act
+        answer = _acting(policy)
     elif callable(policy):
         single = policy
 
-        def answer(prompts: list[Messages]) -> Sequence[str]:
+        def answer(prompts: list[Messages], choices: list[Choices]) -> Sequence[str]:
             return [single(prompt) for prompt in prompts]
 
     else:
@@ -54,8 +81,8 @@ def batched(policy: Policy) -> Act:
             got=type(policy).__name__,
         )
 
-    def checked(prompts: list[Messages]) -> Sequence[str]:
-        answers = answer(prompts)
+    def checked(prompts: list[Messages], choices: list[Choices]) -> Sequence[str]:
+        answers = answer(prompts, choices)
         if len(answers) != len(prompts) or not all(isinstance(text, str) for text in answers):
             raise OptionError(
                 "the policy's answers do not fit its prompts",

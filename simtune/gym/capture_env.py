@@ -10,10 +10,11 @@ from gymnasium import Env, Wrapper
 from gymnasium.utils import RecordConstructorArgs
 
 from simtune.gym.asking import messages_for
-from simtune.gym.outcomes import outcome
+from simtune.gym.outcomes import outcome, said_success
 from simtune.gym.render import environment_name
 from simtune.gym.space_text import plain
 from simtune.recording import EpisodeLog, open_episode
+from simtune.records import Messages
 
 
 class CaptureEnv(Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -45,7 +46,7 @@ class CaptureEnv(Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._where = {"root": root, "run_id": run_id, "agent": agent}
         self._name = environment_name(env)
         self._log: EpisodeLog | None = None
-        self._observation: Any = None
+        self._prompt: Messages = []
         self._raw: Any = None
         self._total = 0.0
 
@@ -71,7 +72,7 @@ class CaptureEnv(Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._total += value
         is_text = isinstance(action, str)
         self._log.decision(
-            messages_for(self.env, self._observation) if is_text else [],
+            self._prompt if is_text else [],
             action if is_text else json.dumps(plain(action)),
             action="step",
             parsed=info.get("action") if is_text else plain(action),
@@ -95,18 +96,17 @@ class CaptureEnv(Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def _remember(self, observation: Any, info: dict[str, Any]) -> None:
         # Plain copies, made now: an environment may reuse its arrays.
-        self._observation = observation
+        self._prompt = messages_for(self.env, observation) if isinstance(observation, str) else []
         self._raw = plain(info.get("raw_observation", observation))
 
     def _finish(self, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
         if self._log is None:
             return
-        is_text = isinstance(self._observation, str)
         self._log.finish(
             terminated=terminated,
             truncated=truncated,
-            outcome=outcome(info, terminated=terminated, total=self._total),
-            final_prompt=messages_for(self.env, self._observation) if is_text else None,
+            outcome=outcome(said_success(info), terminated=terminated, total=self._total),
+            final_prompt=self._prompt or None,
         )
         self._log = None
 

@@ -34,16 +34,9 @@ def make(spec: str, **kwargs: Any) -> Env[str, str]:
     if not colon:
         return as_text(_from_registry(spec, kwargs))
     module = _import(module_name, spec)
-    factory = getattr(module, attribute, None)
-    if factory is None and attribute in gymnasium.registry:
+    if getattr(module, attribute, None) is None and attribute in gymnasium.registry:
         return as_text(_from_registry(attribute, kwargs))
-    if not callable(factory):
-        close = difflib.get_close_matches(attribute, vars(module), n=3)
-        raise EnvironmentSpecError(
-            f"environment {spec!r}: {module_name} has no callable {attribute!r}",
-            expected="module:callable that returns a gymnasium environment",
-            fix=f"did you mean {' or '.join(close)}?" if close else None,
-        )
+    factory = named(spec, "a callable that returns a gymnasium environment")
     try:
         made = factory(**kwargs)
     except TypeError as error:
@@ -55,6 +48,25 @@ def make(spec: str, **kwargs: Any) -> Env[str, str]:
             got=type(made).__name__,
         )
     return as_text(made)
+
+
+def named(spec: str, expected: str) -> Any:
+    """What `module:callable` names; modules are also looked for in the current directory.
+
+    Raises:
+        EnvironmentSpecError: there is no such callable.
+    """
+    module_name, _, attribute = spec.partition(":")
+    module = _import(module_name, spec)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        close = difflib.get_close_matches(attribute, vars(module), n=3)
+        raise EnvironmentSpecError(
+            f"{spec!r}: {module_name} has no callable {attribute!r}",
+            expected=f"module:callable, {expected}",
+            fix=f"did you mean {' or '.join(close)}?" if close else None,
+        )
+    return found
 
 
 def as_text(env: Env[Any, Any]) -> Env[str, str]:

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def outcome(info: Mapping[str, Any], *, terminated: bool, total: float) -> dict[str, Any]:
+def said_success(info: Mapping[str, Any]) -> bool | None:
+    """What the environment says in `info["is_success"]` or `info["success"]`, or None."""
+    said = info.get("is_success", info.get("success"))
+    return None if said is None else bool(said)
+
+
+def outcome(said: bool | None, *, terminated: bool, total: float) -> dict[str, Any]:
     """Success and return of a finished episode.
 
-    Success is what the environment says in `info["is_success"]` or `info["success"]`; where it
-    says nothing, an episode that terminated with a positive return.
+    Where the environment says nothing, success is termination with a positive return.
 
     Args:
-        info: of the last step.
+        said: what the environment said about success after the last step.
         terminated: whether the episode ended by the environment's own rules.
         total: undiscounted sum of the rewards.
     """
-    said = info.get("is_success", info.get("success"))
-    success = terminated and total > 0 if said is None else bool(said)
-    return {"success": success, "return": total}
+    return {"success": terminated and total > 0 if said is None else said, "return": total}

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from gymnasium import Env
-
-from simtune.gym.asking import messages_for
 from simtune.gym.outcomes import outcome
+from simtune.gym.seats import Options, Shown, Stepped
 from simtune.gym.space_text import plain
 from simtune.recording import EpisodeLog
 from simtune.records import Decision, Episode, Messages
@@ -49,62 +47,68 @@ Log: TypeAlias = EpisodeLog | Unrecorded
 
 
 class Slot:
-    """One environment and the episode that runs in it.
+    """One seat and the episode that is played on it.
 
     Args:
-        env: an environment whose spaces are text; `start` puts an episode into it.
+        seat: its number.
         name: how the store calls the environment.
         run_id: groups the episodes of one run.
     """
 
-    def __init__(self, env: Env[str, str], name: str, run_id: str | None) -> None:
-        self.env = env
+    def __init__(self, seat: int, name: str, run_id: str | None) -> None:
+        self.seat = seat
         self.name = name
         self.run_id = run_id
         self.index = -1
-        self.prompt: Messages = []
+        self.shown = Shown([], (), None)
         self.log: Log | None = None
-        self._raw: Any = None
         self._episode = Episode(episode_id="")
 
-    def start(self, index: int, seed: int, open_log: Callable[..., Log]) -> None:
-        """Begin episode `index` with its own seed."""
-        observation, info = self.env.reset(seed=seed)
+    def start(
+        self, index: int, seed: int, options: Options, shown: Shown, open_log: Callable[..., Log]
+    ) -> None:
+        """Begin episode `index`, which was reset with this seed and these options."""
         self.index = index
-        self.log = open_log(env=self.name, seed=seed, run_id=self.run_id)
+        self.shown = shown
+        metadata: dict[str, Any] = {} if options is None else {"options": plain(dict(options))}
+        self.log = open_log(env=self.name, seed=seed, run_id=self.run_id, **metadata)
         self._episode = Episode(
-            episode_id=self.log.id, run_id=self.run_id, env=self.name, metadata={"seed": seed}
+            episode_id=self.log.id,
+            run_id=self.run_id,
+            env=self.name,
+            metadata={"seed": seed, **metadata},
         )
-        self._show(observation, info)
 
-    def step(self, response: str, latency_us: int) -> Episode | None:
-        """Take the policy's answer; returns the episode where that ended it."""
-        observation, reward, terminated, truncated, info = self.env.step(response)
+    def step(self, response: str, stepped: Stepped, latency_us: int) -> Episode | None:
+        """Take the policy's answer and what it led to; returns the episode where that ended it."""
         decision = Decision(
             decision_id="",
             action=DECISION_POINT,
             step=len(self._episode.decisions),
-            prompt=self.prompt,
+            prompt=self.shown.prompt,
             response=str(response),
-            parsed=info.get("action", str(response)),
-            observation=self._raw,
-            valid=bool(info.get("valid", True)),
-            error=info.get("error"),
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=bool(truncated),
+            parsed=stepped.parsed,
+            observation=self.shown.raw,
+            valid=stepped.valid,
+            error=stepped.error,
+            reward=stepped.reward,
+            terminated=stepped.terminated,
+            truncated=stepped.truncated,
             ts=time.time_ns() // 1000,
             latency_us=latency_us,
         )
         if isinstance(response, Reply):
             _carry(decision, response)
         self._keep(decision, response)
-        self._show(observation, info)
-        return self._end(decision, info) if terminated or truncated else None
+        self.shown = stepped.shown
+        ended = stepped.terminated or stepped.truncated
+        return self._end(decision, stepped.success) if ended else None
 
-    def _show(self, observation: str, info: dict[str, Any]) -> None:
-        self.prompt = messages_for(self.env, observation)
-        self._raw = plain(info.get("raw_observation", observation))
+    def abort(self, error: BaseException) -> None:
+        """Keep an episode that is under way as aborted."""
+        if self.log is not None:
+            self.log.__exit__(type(error), error, error.__traceback__)
+            self.log = None
 
     def _keep(self, decision: Decision, response: str) -> None:
         assert self.log is not None
@@ -123,15 +127,15 @@ class Slot:
         )
         self._episode.decisions.append(decision)
 
-    def _end(self, last: Decision, info: dict[str, Any]) -> Episode:
+    def _end(self, last: Decision, said: bool | None) -> Episode:
         assert self.log is not None
         episode = self._episode
         episode.ended = True
         episode.terminated, episode.truncated = last.terminated, last.truncated
         episode.outcome = outcome(
-            info, terminated=last.terminated, total=float(episode.total_reward)
+            said, terminated=last.terminated, total=float(episode.total_reward)
         )
-        episode.final_prompt = self.prompt
+        episode.final_prompt = self.shown.prompt
         self.log.finish(
             terminated=episode.terminated,
             truncated=episode.truncated,
@@ -147,6 +151,8 @@ def _carry(decision: Decision, reply: Reply) -> None:
     decision.prompt_token_ids = list(reply.prompt_token_ids)
     decision.token_ids = list(reply.token_ids)
     decision.logprobs = array("f", reply.logprobs).tolist()
+    decision.choices = list(reply.choices)
+    decision.choice_logprobs = array("f", reply.choice_logprobs).tolist()
     decision.sampling = reply.sampling or {}
     decision.model = reply.model
     decision.adapter = reply.adapter

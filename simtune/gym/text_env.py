@@ -12,6 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from simtune.errors import OptionError
 from simtune.gym.actions import name_actions
+from simtune.gym.history import History, checked_history
 from simtune.gym.render import Render, default_view, environment_name, generic_text
 from simtune.gym.space_text import check_readable
 from simtune.records import Messages
@@ -38,6 +39,10 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
     does not truncate it: a truncated episode is worth what its last state is worth, and a learner
     would find that talking nonsense is a way out of every bad state.
 
+    With `history`, the chat for an observation begins with earlier turns: observations as the
+    user's, answers as the assistant's, exactly as they were given to `step`. A `simtune.Reply`
+    among them lets a policy go on from the tokens it sampled.
+
     `info` has, besides the environment's own: `valid`, `action` (the name the answer was read as,
     or None), `error` (why there is none, or None), `raw_observation`.
 
@@ -50,8 +55,10 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         instructions: what is to be done; the list of legal answers is added to it.
         max_invalid: how many unusable answers in a row end the episode.
         charset: characters that the observations may hold besides `CHARSET`.
+        history: earlier turns in the chat: none, the last n, or all ("full").
 
     Raises:
+        OptionError: `max_invalid` or `history` cannot be used.
         EnvironmentSpecError: the actions have no names, or the observations no default text.
     """
 
@@ -64,6 +71,7 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         *,
         max_invalid: int = 3,
         charset: str = "",
+        history: History = 0,
     ) -> None:
         RecordConstructorArgs.__init__(
             self,
@@ -73,10 +81,12 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
             instructions=instructions,
             max_invalid=max_invalid,
             charset=charset,
+            history=history,
         )
         super().__init__(env)
         if max_invalid < 1:
             raise OptionError("max_invalid is too small", expected="at least 1", got=max_invalid)
+        self.history = checked_history(history)
         view = default_view(env)
         self._base = env.unwrapped
         self._render = render or view.render
@@ -97,18 +107,34 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         self._raw: Any = None
         self._info: dict[str, Any] = {}
         self._invalid_in_a_row = 0
+        self._shown = ""
+        self._turns: list[tuple[str, str]] = []
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """The legal answers, in action order."""
+        """The names of all actions, in action order."""
         return self._names.names
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names of the actions that are legal now, in action order.
+
+        All of them, but where the environment gives an `info["action_mask"]` of a Discrete space.
+        """
+        return self._names.legal(self._info.get("action_mask"), self.env.action_space)
+
+    def read(self, answer: str) -> Any:
+        """The action that an answer stands for, or None."""
+        name, _ = self._names.parse(answer)
+        return None if name is None else self._names.actions[name]
 
     def messages(self, observation: str) -> Messages:
         """The chat that asks a model for its answer to an observation."""
-        return [
-            {"role": "system", "content": self.instructions},
-            {"role": "user", "content": observation},
-        ]
+        shown = self._turns if self.history == "full" else self._turns[-self.history or None :]
+        chat = [{"role": "system", "content": self.instructions}]
+        for seen, said in shown if self.history else ():
+            chat += [{"role": "user", "content": seen}, {"role": "assistant", "content": said}]
+        return [*chat, {"role": "user", "content": observation}]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -116,6 +142,7 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         """Start an episode; see `gymnasium.Env.reset`."""
         raw, info = self.env.reset(seed=seed, options=options)
         self._invalid_in_a_row = 0
+        self._turns.clear()
         self._show(raw, info)
         return self._text, {
             **info,
@@ -127,6 +154,8 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take an answer; see the class for what happens to one that cannot be used."""
+        if self.history:
+            self._turns.append((self._shown, action))
         name, problem = self._names.parse(action)
         if name is None:
             return self._refuse(problem)
@@ -138,7 +167,7 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
 
     def _show(self, raw: Any, info: dict[str, Any]) -> None:
         self._raw, self._info = raw, info
-        self._text = self._render(raw, self._base)
+        self._text = self._shown = self._render(raw, self._base)
 
     def _refuse(self, problem: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
         self._invalid_in_a_row += 1
@@ -153,5 +182,5 @@ class TextEnv(Wrapper[str, str, Any, Any], RecordConstructorArgs):
         ended = self._invalid_in_a_row >= self.max_invalid
         if ended:
             info["is_success"] = False
-        told = f"{self._text}\n{problem[0].upper()}{problem[1:]}. {self._ask}"
-        return told, 0.0, ended, False, info
+        self._shown = f"{self._text}\n{problem[0].upper()}{problem[1:]}. {self._ask}"
+        return self._shown, 0.0, ended, False, info

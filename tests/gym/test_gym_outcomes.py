@@ -2,7 +2,7 @@
 
 import pytest
 
-from simtune.gym.outcomes import outcome
+from simtune.gym.outcomes import outcome, said_success
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from simtune.gym.outcomes import outcome
     ],
 )
 def test_the_environments_word_counts_first(info, terminated, total, success):
-    assert outcome(info, terminated=terminated, total=total) == {
+    assert outcome(said_success(info), terminated=terminated, total=total) == {
         "success": success,
         "return": total,
     }
