@@ -284,7 +284,19 @@ def test_a_segment_made_and_committed_during_a_look_counts_once(tmp_path, miss):
     miss["segments"] = [[".wal"]]
     following = tail(tmp_path)
     assert keys(following) == of(WRITER, 0, 1)
-    assert keys(following) == []
+    assert keys(tail(tmp_path, following.cursor)) == []
     path.unlink()
     assert keys(following) == []
     assert following.cursor.writers == {}
+
+
+def test_a_position_is_kept_while_a_file_waits_for_one_that_was_missed(tmp_path, miss):
+    write_segment(tmp_path, [decision()], writer=OTHER)
+    compact(tmp_path)
+    write_segment(tmp_path, [decision()])
+    following = tail(tmp_path)
+    miss["files"] = [[0]]
+    assert keys(following) == of(WRITER, 0)
+    compact(tmp_path)
+    miss["files"] = [[0]]
+    assert keys(following) == of(OTHER, 0)
