@@ -57,6 +57,9 @@ class Learner:
             loaded.tokenizer,
             temperature=options.temperature,
             max_new_tokens=options.max_new_tokens,
+            decision=options.decision,
+            length_normalised=options.length_normalised,
+            stop=options.stop,
             seed=options.seed + RANK_SEEDS * processes.rank,
             name=options.llm_path,
         )

@@ -90,7 +90,27 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
     num_envs: Annotated[int, Meta(description="environments stepped together", ge=1)] = 32
     max_new_tokens: Annotated[int, Meta(description="longest answer, tokens", ge=1)] = 16
+    stop: Annotated[list[str], Meta(description="text that ends an answer, repeatable")] = (
+        msgspec.field(default_factory=list)
+    )
     temperature: Annotated[float, Meta(description="sampling temperature", gt=0)] = 1.0
+    decision: Annotated[
+        Literal["generate", "choose"],
+        Meta(description="write answers, or choose among the environment's named actions"),
+    ] = "generate"
+    length_normalised: Annotated[
+        bool, Meta(description="choose by the mean over an option's tokens, not the sum")
+    ] = False
+    history: Annotated[
+        Annotated[str, Meta(pattern=r"^(\d+|full)$")] | None,
+        Meta(description="earlier turns in the chat: a number, or full; default: the environment's"),
+    ] = None
+    env_workers: Annotated[
+        int, Meta(description="processes that step the environments; 0: the trainer's own", ge=0)
+    ] = 0
+    curriculum: Annotated[
+        str | None, Meta(description="module:function (index, stats) -> options of each reset")
+    ] = None
     gamma: Annotated[float, Meta(description="discount per decision", ge=0, le=1)] = 0.99
     gae_lambda: Annotated[float, Meta(description="GAE lambda per decision", ge=0, le=1)] = 0.95
     epochs: Annotated[int, Meta(description="passes over each batch", ge=1)] = 3

@@ -59,6 +59,7 @@ class HeldOut:
                 episodes=len(share),
                 seed=options.eval_seed + share.start,
                 num_envs=options.num_envs,
+                history=options.history,
                 capture=False,
             )
         played = self.processes.gather(own)
