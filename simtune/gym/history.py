@@ -8,14 +8,22 @@ from gymnasium import Env
 
 from simtune.errors import EnvironmentSpecError, OptionError
 
-History: TypeAlias = int | Literal["full"]
+History: TypeAlias = int | str
 """Earlier turns in a chat: 0 for none, n for the last n, `full` for all."""
 
 
-def checked_history(history: History) -> History:
-    """The value itself; raises OptionError where it is none."""
-    if history == "full" or (isinstance(history, int) and history >= 0):
+def checked_history(history: History) -> int | Literal["full"]:
+    """A number of turns, or `full`.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if history == "full":
+        return "full"
+    if isinstance(history, int) and history >= 0:
         return history
+    if isinstance(history, str) and history.isdecimal():
+        return int(history)
     raise OptionError(
         "history cannot be used", expected='0, a number of turns, or "full"', got=history
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from simtune.errors import OptionError
 from simtune.gym.asking import Act, Policy, batched
 from simtune.gym.curriculum import Curriculum, Progress
+from simtune.gym.history import History
 from simtune.gym.seating import EnvironmentSource, WorkerKind, seats_for
 from simtune.gym.seats import Shown
 from simtune.gym.slot import Log, Slot, Unrecorded
@@ -41,6 +42,7 @@ class Player:
         workers: threads or processes that step the environments; 0: this thread.
         worker_kind: `process` or `thread`; processes need a spec or a function that pickles.
         history: earlier turns in the chats; None leaves it to the environment.
+        progress: of earlier play that this goes on from, for the curriculum.
 
     Raises:
         OptionError: a count below one, or a policy that is none.
@@ -58,7 +60,8 @@ class Player:
         capture: bool = True,
         workers: int = 0,
         worker_kind: WorkerKind = "process",
-        history: Any = None,
+        history: History | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if num_envs < 1:
             raise OptionError("num_envs is too small", expected="at least 1", got=num_envs)
@@ -69,7 +72,7 @@ class Player:
         )
         self._seats = seats_for(env, num_envs, workers, worker_kind, history)
         self._slots = [Slot(at, name, run_id) for at, name in enumerate(self._seats.names)]
-        self.progress = Progress()
+        self.progress = Progress() if progress is None else progress
 
     def play(
         self,
@@ -186,7 +189,7 @@ def rollout(
     capture: bool = True,
     workers: int = 0,
     worker_kind: WorkerKind = "process",
-    history: Any = None,
+    history: History | None = None,
     curriculum: Curriculum | None = None,
 ) -> list[Episode]:
     """Play episodes once: a `Player` that is closed afterwards; see there for the arguments.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from simtune.data.selection import episodes_digest
+from simtune.gym import Player, make
+from simtune.gym.curriculum import Progress, load_curriculum
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.train.options import PPOOptions
@@ -42,6 +45,9 @@ class EnvSource:
         self.skipped: Counter[str] = Counter()
         self.episode_ids: list[str] = []
         self.decisions = 0
+        self.curriculum = load_curriculum(options.curriculum) if options.curriculum else None
+        self.progress = Progress()
+        self._playing: Player | None = None
 
     def gather(self, index: int) -> Gathered:
         """Play this round's episodes.
@@ -49,20 +55,12 @@ class EnvSource:
         Raises:
             DataError: a reward failed on every one of them.
         """
-        from simtune.gym import make, rollout
-
         options, processes = self.options, self.processes
         share = processes.share(options.episodes_per_iteration)
         first = options.seed * SEEDS_PER_RUN + index * options.episodes_per_iteration
         started = time.perf_counter()
-        own = rollout(
-            lambda: make(str(options.env), **options.env_arg),
-            self.policy,
-            episodes=len(share),
-            seed=first + share.start,
-            num_envs=options.num_envs,
-            root=options.capture_root,
-            run_id=self.run_id,
+        own = self._player().play(
+            episodes=len(share), seeds=first + share.start, curriculum=self.curriculum
         )
         episodes = processes.gather(own)
         seconds = time.perf_counter() - started
@@ -86,6 +84,7 @@ class EnvSource:
             "episode_ids": list(self.episode_ids),
             "decisions": self.decisions,
             "skipped": dict(self.skipped),
+            "progress": self.progress.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,6 +92,29 @@ class EnvSource:
         self.episode_ids = list(state["episode_ids"])
         self.decisions = state["decisions"]
         self.skipped = Counter(state["skipped"])
+        self.progress.load_state_dict(state["progress"])
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._playing is not None:
+            self._playing.close()
+            self._playing = None
+
+    def _player(self) -> Player:
+        """Environments that are made once, for all rounds."""
+        options = self.options
+        if self._playing is None:
+            self._playing = Player(
+                partial(make, str(options.env), **options.env_arg),
+                self.policy,
+                num_envs=min(options.num_envs, options.episodes_per_iteration),
+                root=options.capture_root,
+                run_id=self.run_id,
+                workers=options.env_workers,
+                history=options.history,
+                progress=self.progress,
+            )
+        return self._playing
 
     def seen(self) -> DataSeen:
         """The captured roll-outs."""
