@@ -119,10 +119,10 @@ def _fitting(row: Row) -> bytes:
 
 
 def _packed(numbers: Any, kind: str) -> Packed:
-    if numbers is _NONE:
-        return ()
     if type(numbers) is not tuple and type(numbers) is not list:
         raise TypeError("only a list or a tuple is packed without a note")
+    if not numbers:
+        return ()
     return _packer(len(numbers), kind)(*numbers)
 
 
