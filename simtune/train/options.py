@@ -103,7 +103,7 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     ] = False
     history: Annotated[
         Annotated[str, Meta(pattern=r"^(\d+|full)$")] | None,
-        Meta(description="earlier turns in the chat: a number, or full; default: the environment's"),
+        Meta(description="earlier turns in the chat: a number, or full; default: by environment"),
     ] = None
     env_workers: Annotated[
         int, Meta(description="processes that step the environments; 0: the trainer's own", ge=0)
