@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simtune.data.selection import episodes_digest
-from simtune.gym import Player, make
-from simtune.gym.curriculum import Progress, load_curriculum
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.reward_use import rewards_used, usable_episodes
 from simtune.train.sources import Gathered, summary
+
+if TYPE_CHECKING:
+    from simtune.gym import Player
 
 SEEDS_PER_RUN = 1_000_000
 """Seeds that belong to one value of `--seed`."""
@@ -45,6 +46,8 @@ class EnvSource:
         self.skipped: Counter[str] = Counter()
         self.episode_ids: list[str] = []
         self.decisions = 0
+        from simtune.gym.curriculum import Progress, load_curriculum
+
         self.curriculum = load_curriculum(options.curriculum) if options.curriculum else None
         self.progress = Progress()
         self._playing: Player | None = None
@@ -102,6 +105,8 @@ class EnvSource:
 
     def _player(self) -> Player:
         """Environments that are made once, for all rounds."""
+        from simtune.gym import Player, make
+
         options = self.options
         if self._playing is None:
             self._playing = Player(
