@@ -1,4 +1,4 @@
-"""Episodes and rated rows as turns with advantages: where rewards become credit."""
+"""Captured episodes as turns that PPO can use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
-import torch
 
 from simtune.records import Decision, Episode, Messages
-from simtune.train.advantages import turn_gae, whiten
 from simtune.train.turns import Turn
 
 UNTRAINABLE_SAMPLING = ("top_p", "top_k", "min_p")
@@ -22,6 +20,8 @@ class EpisodeTurns(msgspec.Struct, kw_only=True):
         turns: one per decision, `[T]`.
         rewards: of each decision, `[T]`.
         episode_id: of the captured episode; empty for a row of a file.
+        group: equal for episodes that began alike (same environment, same seed, so the same first
+            prompt); empty where that is unknown.
         final: the state after the last decision where the episode was truncated and its tokens
             are known; None where nothing is left to bootstrap from.
     """
@@ -29,23 +29,54 @@ class EpisodeTurns(msgspec.Struct, kw_only=True):
     turns: list[Turn]
     rewards: list[float]
     episode_id: str = ""
+    group: str = ""
     final: Turn | None = None
 
 
 def unusable(decision: Decision) -> str | None:
-    """Why PPO cannot learn from a decision, or None where it can."""
+    """Why PPO cannot learn from a decision, or None where it can.
+
+    A decision without log-probabilities can be used: they are recomputed.
+    """
     if not decision.token_ids or not decision.prompt_token_ids:
         return "no token ids"
-    if len(decision.logprobs) != len(decision.token_ids) or any(
-        value != value for value in decision.logprobs
-    ):
-        return "no log-probabilities"
     sampling = decision.sampling
     if sampling.get("temperature", 1.0) <= 0:
         return "sampled greedily"
     if any(sampling.get(name) not in (None, 0, 1, 1.0) for name in UNTRAINABLE_SAMPLING):
         return "sampled with top_p, top_k or min_p"
+    if sampling.get("decision") == "choose" and _chosen(decision) is None:
+        return "no option that was chosen"
     return None
+
+
+def turn_of(decision: Decision) -> Turn:
+    """A usable decision as a turn: the ids that were scored and sampled, as they were captured."""
+    sampling = decision.sampling
+    turn = Turn(
+        prompt_ids=decision.prompt_token_ids,
+        action_ids=decision.token_ids,
+        behaviour_logprobs=decision.logprobs,
+        temperature=sampling.get("temperature", 1.0),
+        adapter=decision.adapter,
+    )
+    chosen = _chosen(decision) if sampling.get("decision") == "choose" else None
+    if chosen is not None:
+        turn.options = sampling["choice_token_ids"]
+        turn.chosen = chosen
+        turn.length_normalised = bool(sampling.get("length_normalised", False))
+        turn.behaviour_logprobs = decision.choice_logprobs[chosen : chosen + 1]
+    logprobs = turn.behaviour_logprobs
+    if len(logprobs) != turn.units or any(value != value for value in logprobs):
+        turn.behaviour_logprobs = ()
+    return turn
+
+
+def _chosen(decision: Decision) -> int | None:
+    """Index of the option that a decision took, by its ids; None where it cannot be told."""
+    options = [list(option) for option in decision.sampling.get("choice_token_ids") or ()]
+    ids = list(decision.token_ids)
+    return options.index(ids) if all(options) and ids in options else None
 
 
 def episode_turns(
@@ -69,19 +100,12 @@ def episode_turns(
     if not episode.decisions or reasons:
         skipped[", ".join(sorted(reasons)) or "no decisions"] += 1
         return None
-    turns = [
-        Turn(
-            prompt_ids=decision.prompt_token_ids,
-            action_ids=decision.token_ids,
-            behaviour_logprobs=decision.logprobs,
-            temperature=decision.sampling.get("temperature", 1.0),
-        )
-        for decision in episode.decisions
-    ]
+    seed = episode.metadata.get("seed")
     return EpisodeTurns(
-        turns=turns,
+        turns=[turn_of(decision) for decision in episode.decisions],
         rewards=list(rewards),
         episode_id=episode.episode_id,
+        group="" if seed is None else f"{episode.env}|{seed}",
         final=_final(episode, encode),
     )
 
@@ -97,42 +121,3 @@ def _final(
     if episode.final_prompt:
         return Turn(prompt_ids=encode([episode.final_prompt])[0])
     return None
-
-
-def assign_credit(
-    episodes: Sequence[EpisodeTurns],
-    estimate: Callable[[Sequence[Turn]], torch.Tensor],
-    *,
-    gamma: float,
-    gae_lambda: float,
-) -> list[float]:
-    """Set the advantage and the return of every turn; advantages are whitened over all of them.
-
-    Args:
-        episodes: the global batch; its turns are changed in place.
-        estimate: the critic: turns -> values `[D]`.
-        gamma: discount per decision.
-        gae_lambda: lambda per decision.
-
-    Returns:
-        The critic's value of each turn, in order, for explained variance.
-    """
-    states = [turn for episode in episodes for turn in episode.turns]
-    finals = [episode.final for episode in episodes if episode.final is not None]
-    values = estimate([*states, *finals]).tolist()
-    state_values, final_values = iter(values[: len(states)]), iter(values[len(states) :])
-    for episode in episodes:
-        own = [next(state_values) for _ in episode.turns]
-        advantages, returns = turn_gae(
-            episode.rewards,
-            own,
-            final_value=0.0 if episode.final is None else next(final_values),
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-        )
-        for turn, advantage, return_ in zip(episode.turns, advantages, returns, strict=True):
-            turn.advantage, turn.return_ = advantage, return_
-    whitened = whiten(torch.tensor([turn.advantage for turn in states], dtype=torch.float64))
-    for turn, advantage in zip(states, whitened.tolist(), strict=True):
-        turn.advantage = advantage
-    return values[: len(states)]

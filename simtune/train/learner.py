@@ -72,6 +72,9 @@ class Learner:
         Raises:
             TrainingError: the loss was not finite several times in a row, or a weight is not.
         """
+        # What is left of another round's prompts would move the last bits, and a resumed run has
+        # nothing left.
+        self.policy.forget()
         self.policy.adapter = adapter_sha256(self.model.policy)
         gathered = self.source.gather(index)
         metrics = gathered.metrics | self.ppo.round(index, gathered.episodes)
@@ -133,7 +136,7 @@ class Learner:
     def _source(self, options: PPOOptions, run_id: str) -> Source:
         if options.env is not None:
             return EnvSource(options, self.policy, run_id, self.processes)
-        if options.store is not None:
-            return store_source(options, self.policy)
-        self.choices["behaviour_policy"] = "recomputed under the model training starts from"
-        return ratings_source(options, self.policy, self.model)
+        source = store_source if options.store is not None else ratings_source
+        logged = source(options, self.policy, self.model)
+        self.choices["behaviour_policy"] = logged.behaviour
+        return logged

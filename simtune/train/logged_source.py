@@ -17,31 +17,70 @@ from simtune.errors import DataError
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.registry.record import RewardUsed
+from simtune.train import packing
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.advantages import whiten
 from simtune.train.episode_turns import EpisodeTurns
+from simtune.train.lora import adapter_sha256
 from simtune.train.options import PPOOptions
+from simtune.train.packing import Layout
+from simtune.train.parallel import Processes
 from simtune.train.reward_use import rewards_used, usable_episodes
 from simtune.train.sources import Gathered, summary
-from simtune.train.turns import Turn, collate
+from simtune.train.survey import logprobs_of
+from simtune.train.turns import Turn
 
-RECOMPUTE_BATCH = 64
-"""Rows per pass when behaviour log-probabilities are recomputed."""
+RECOMPUTE_TOKENS = 2048
+"""Tokens computed at once when behaviour log-probabilities are recomputed."""
 
 
 class LoggedSource:
-    """The same logged episodes in every round."""
+    """The same logged episodes in every round.
+
+    Args:
+        episodes: usable ones.
+        metrics: of the data.
+        seen: what was read.
+        policy: names the base model that log-probabilities are recomputed under.
+        model: as training starts; gives log-probabilities where decisions lack them.
+    """
 
     def __init__(
-        self, episodes: list[EpisodeTurns], metrics: dict[str, float], seen: DataSeen
+        self,
+        episodes: list[EpisodeTurns],
+        metrics: dict[str, float],
+        seen: DataSeen,
+        policy: LocalPolicy,
+        model: ActorCritic,
     ) -> None:
+        turns = [turn for episode in episodes for turn in episode.turns]
+        missing = [turn for turn in turns if not turn.behaviour_logprobs]
+        if missing:
+            seen.recomputed = len(missing)
+            seen.behaviour = recompute(missing, model, policy)
         self._gathered = Gathered(episodes=episodes, metrics=metrics)
         self._seen = seen
+        present = adapter_sha256(model.policy)
+        self._foreign = sum(turn.adapter != present for turn in turns) / len(turns)
+
+    @property
+    def behaviour(self) -> str:
+        """Where the log-probabilities of the policy that sampled are from."""
+        if not self._seen.recomputed:
+            return "captured"
+        return (
+            f"{self._seen.recomputed} of {self._seen.decisions} decisions recomputed "
+            f"under {self._seen.behaviour}"
+        )
 
     def gather(self, index: int) -> Gathered:
-        """All of it; each round it is one round staler."""
+        """All of it; each round it is one round staler.
+
+        Decisions of other weights than those training started from count one round more, since
+        how many updates lie between is not known.
+        """
         counts = {
-            "staleness": float(index),
+            "staleness": index + self._foreign,
             "episodes_seen": float(len(self._gathered.episodes)),
             "decisions_seen": float(self._seen.decisions),
         }
@@ -70,8 +109,11 @@ class LoggedSource:
             )
 
 
-def store_source(options: PPOOptions, policy: LocalPolicy) -> LoggedSource:
-    """Complete captured episodes with token ids and log-probabilities.
+def store_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic) -> LoggedSource:
+    """Complete captured episodes with token ids.
+
+    Log-probabilities are the captured ones; where a decision has none they are recomputed under
+    the model that training starts from, and the run's record says so.
 
     Raises:
         DataError: none of the store's episodes has them; says why each was left out.
@@ -95,7 +137,7 @@ def store_source(options: PPOOptions, policy: LocalPolicy) -> LoggedSource:
         rewards=rewards_used(options.reward),
         skipped=dict(skipped),
     )
-    return LoggedSource(turns, summary(complete), seen)
+    return LoggedSource(turns, summary(complete), seen, policy, model)
 
 
 def ratings_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic) -> LoggedSource:
@@ -103,7 +145,7 @@ def ratings_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic)
 
     Ratings are whitened over the whole file, so 1 and 5 pull in different directions whatever
     the size of a minibatch. The file has no log-probabilities: they are computed under the model
-    that training starts from, and the record's parameter `behaviour_policy` says so.
+    that training starts from, and the run's record says so.
 
     Raises:
         DataError: no rated row, or all ratings are equal: there is nothing to learn.
@@ -122,7 +164,6 @@ def ratings_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic)
             fix="rate some answers higher than others; or train sft, which needs no ratings",
         )
     turns = [_rated_turn(row, policy) for row in rated]
-    _recompute_logprobs(turns, model, pad_id=policy.pad_id)
     episodes = [
         EpisodeTurns(turns=[turn], rewards=[reward])
         for turn, reward in zip(turns, whiten(ratings).tolist(), strict=True)
@@ -135,7 +176,8 @@ def ratings_source(options: PPOOptions, policy: LocalPolicy, model: ActorCritic)
         rewards=[RewardUsed(name="rating", version="1")],
         skipped=dict(skipped),
     )
-    return LoggedSource(episodes, {"rating_mean": float(ratings.mean())}, seen)
+    metrics = {"rating_mean": float(ratings.mean())}
+    return LoggedSource(episodes, metrics, seen, policy, model)
 
 
 def _rated_turn(row: DecisionRow, policy: LocalPolicy) -> Turn:
@@ -145,12 +187,28 @@ def _rated_turn(row: DecisionRow, policy: LocalPolicy) -> Turn:
     )
 
 
-@torch.no_grad()
-def _recompute_logprobs(turns: Sequence[Turn], model: ActorCritic, *, pad_id: int) -> None:
-    """Set each turn's behaviour log-probabilities to those of the model as it is."""
-    device = model.value_head.weight.device
-    for start in range(0, len(turns), RECOMPUTE_BATCH):
-        some = turns[start : start + RECOMPUTE_BATCH]
-        logprobs = iter(model(collate(some, pad_id=pad_id, device=device)).logprobs.tolist())
-        for turn in some:
-            turn.behaviour_logprobs = [next(logprobs) for _ in turn.action_ids]
+def recompute(turns: Sequence[Turn], model: ActorCritic, policy: LocalPolicy) -> str:
+    """Give turns the log-probabilities, and the adapter, of the model as it is.
+
+    Args:
+        turns: changed in place.
+        model: as training starts.
+        policy: names the base.
+
+    Returns:
+        The name of that model, for the run's record.
+    """
+    adapter = adapter_sha256(model.policy)
+    entries = packing.prepare(turns)
+    layout = Layout(
+        budget=RECOMPUTE_TOKENS,
+        packed=model.packs,
+        pad_id=policy.pad_id,
+        device=model.value_head.weight.device,
+    )
+    logprobs = logprobs_of(model, entries, layout, Processes()).tolist()
+    for entry in entries:
+        turn = entry.turn
+        turn.behaviour_logprobs = logprobs[entry.unit : entry.unit + turn.units]
+        turn.adapter = adapter
+    return f"{policy.name} with adapter {adapter}"

@@ -41,7 +41,7 @@ class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     models_dir: Annotated[str, Meta(description="registry of adapters")] = "./models"
     description: Annotated[str, Meta(description="free text for the registry")] = ""
     devices: Annotated[
-        str, Meta(description='GPU indices, such as "0"; CPU where there is none')
+        str, Meta(description='GPU indices, such as "0" or "0,1"; CPU where there is none')
     ] = "0"
     seed: Annotated[int, Meta(description="seed of everything random")] = 0
     lora_r: Annotated[int, Meta(description="rank of the LoRA matrices", ge=1)] = 16
@@ -115,6 +115,27 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     gae_lambda: Annotated[float, Meta(description="GAE lambda per decision", ge=0, le=1)] = 0.95
     epochs: Annotated[int, Meta(description="passes over each batch", ge=1)] = 3
     minibatch_size: Annotated[int, Meta(description="decisions per optimizer step", ge=1)] = 256
+    tokens_per_batch: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="tokens computed at once; default: by device"),
+    ] = None
+    estimator: Annotated[
+        str, Meta(description="of advantages: gae, token-gae, rloo, group, or a plugin's")
+    ] = "gae"
+    whiten: Annotated[bool, Meta(description="whiten advantages over the round")] = True
+    normalise: Annotated[
+        Literal["tokens", "decisions"], Meta(description="what counts the same in the policy loss")
+    ] = "tokens"
+    behaviour: Annotated[
+        Literal["auto", "stored", "decoupled"],
+        Meta(description="ratios to the sampler, or to the trainer with importance weights"),
+    ] = "auto"
+    mismatch_tolerance: Annotated[
+        float, Meta(description="nats of sampler and trainer apart that auto lets pass", ge=0)
+    ] = 0.01
+    importance_cap: Annotated[
+        float, Meta(description="largest importance weight of the decoupled form", gt=0)
+    ] = 2.0
     learning_rate: Annotated[float, Meta(description="learning rate of the LoRA", gt=0)] = 3e-4
     lr_schedule: Annotated[
         Literal["constant", "linear"],
@@ -134,14 +155,69 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     ] = 3.0
     value_coef: Annotated[float, Meta(description="weight of the value loss", ge=0)] = 0.5
     entropy_coef: Annotated[float, Meta(description="weight of the entropy bonus", ge=0)] = 0.01
-    kl_coef: Annotated[
-        float, Meta(description="weight of the k3 KL to the adapter-off base, in the loss", ge=0)
-    ] = 0.0
+    value_clip: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="how far a value may move in one round"),
+    ] = None
+    kl_coef: Annotated[float, Meta(description="weight of the KL to the base", ge=0)] = 0.0
+    kl_form: Annotated[
+        Literal["k3-loss", "k1-reward"], Meta(description="KL estimate, and what it is added to")
+    ] = "k3-loss"
+    kl_target: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="KL to the base that the weight adapts to"),
+    ] = None
     max_grad_norm: Annotated[float, Meta(description="gradient clipping", gt=0)] = 1.0
     target_kl: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="stop a round's epochs above this KL to the sampler"),
     ] = None
+    eval_every: Annotated[
+        int, Meta(description="rounds between evaluations on held-out seeds; 0: none", ge=0)
+    ] = 0
+    eval_episodes: Annotated[int, Meta(description="episodes of an evaluation", ge=1)] = 100
+    eval_seed: Annotated[int, Meta(description="seed of an evaluation's first episode", ge=0)] = (
+        2_000_000_000
+    )
+    eval_decoding: Annotated[
+        Literal["greedy", "sampled"], Meta(description="how an evaluated policy answers")
+    ] = "greedy"
+    eval_env: Annotated[
+        str | None, Meta(description="environment to evaluate in; default: --env")
+    ] = None
+    eval_env_arg: Annotated[
+        dict[str, Any], Meta(description="K=V for it, over those of --env-arg, repeatable")
+    ] = msgspec.field(default_factory=dict)
+    keep: Annotated[
+        Literal["best", "last"],
+        Meta(description="which adapter is registered where rounds were evaluated"),
+    ] = "best"
+    resume: Annotated[
+        str | None,
+        Meta(description="go on with a run: `latest`, its id, or its checkpoint directory"),
+    ] = None
+    save_every: Annotated[int, Meta(description="rounds between checkpoints; 0: none", ge=0)] = 5
+    keep_checkpoints: Annotated[
+        int, Meta(description="newest checkpoints of a run that are kept", ge=1)
+    ] = 2
+    checkpoint_dir: Annotated[
+        str | None, Meta(description="where runs keep checkpoints; default: MODELS_DIR/checkpoints")
+    ] = None
+    processes: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="training processes; default: one per GPU of --devices, one on a CPU"),
+    ] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], Meta(description="of the frozen base model's weights")
+    ] = "auto"
+    attention: Annotated[
+        Literal["auto", "sdpa", "flash_attention_2", "eager"],
+        Meta(description="attention implementation"),
+    ] = "auto"
+    compile: Annotated[bool, Meta(description="torch.compile the decoder in updates")] = False
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="compute activations anew in the backward pass: less memory")
+    ] = False
 
 
 METHODS: dict[str, type[TrainOptions]] = {"sft": SFTOptions, "ppo": PPOOptions}
@@ -171,6 +247,10 @@ def parse_options(method: str, values: dict[str, Any]) -> TrainOptions:
                 else ", ".join(kind.__struct_fields__),
             )
     try:
+        if named.get("resume") is not None:
+            from simtune.train.resume import resumed_values
+
+            named = resumed_values(named, kind)
         options = msgspec.convert(named, kind, strict=False)
     except msgspec.ValidationError as error:
         raise OptionError(f"bad option for {method}: {error}") from error

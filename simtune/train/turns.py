@@ -1,82 +1,51 @@
-"""Decisions as rows of token ids: what the policy saw, and which tokens it chose."""
+"""Decisions as token ids: what the policy saw, and what it chose."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import msgspec
-import torch
 
 
 class Turn(msgspec.Struct, kw_only=True):
     """One decision, ready to be trained on.
 
+    What the policy chose at once is a unit: each token of a generated answer, or a whole named
+    option. Ratios, advantages and entropies belong to units.
+
     Attributes:
         prompt_ids: ids the policy was given, `[P]`, P >= 1.
-        action_ids: ids the policy sampled, `[A]`; empty for a state that only needs a value.
-        behaviour_logprobs: of each sampled id under the policy that sampled it, `[A]`.
+        action_ids: ids of the answer, `[A]`: sampled ones, or those of the chosen option; empty
+            for a state that only needs a value.
+        behaviour_logprobs: of each unit under the policy that sampled it, `[U]`; empty where
+            they are still to be recomputed.
         temperature: sampling temperature.
-        advantage: of the decision.
-        return_: the critic's target.
+        options: ids of each named option, `[K][O_k]`; empty where the answer was generated.
+        chosen: index of the option that was taken.
+        length_normalised: an option's score is the mean, not the sum, of its log-probabilities.
+        adapter: content hash of the adapter that sampled; None for the base or where unknown.
     """
 
     prompt_ids: Sequence[int]
     action_ids: Sequence[int] = ()
     behaviour_logprobs: Sequence[float] = ()
     temperature: float = 1.0
-    advantage: float = 0.0
-    return_: float = 0.0
+    options: Sequence[Sequence[int]] = ()
+    chosen: int = 0
+    length_normalised: bool = False
+    adapter: str | None = None
 
+    @property
+    def units(self) -> int:
+        """How many things the policy chose one after the other: U."""
+        return 1 if self.options else len(self.action_ids)
 
-class TurnBatch(msgspec.Struct, kw_only=True):
-    """D decisions as one padded batch with N action tokens in all.
+    @property
+    def needed_ids(self) -> Sequence[int]:
+        """The ids a row must hold so that every unit can be predicted from it.
 
-    Attributes:
-        input_ids: prompt and action ids, padded on the right, int64 `[D, L]`.
-        attention_mask: 1 where a token is real, int64 `[D, L]`.
-        prompt_ends: index of each row's last prompt token, int64 `[D]`.
-        action_rows: row of each action token, int64 `[N]`.
-        action_positions: column of each action token, int64 `[N]`.
-        temperatures: of each row, float32 `[D]`.
-        behaviour_logprobs: of each action token, float32 `[N]`.
-        advantages: of each action token's decision, float32 `[N]`.
-        returns: of each row, float32 `[D]`.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    prompt_ends: torch.Tensor
-    action_rows: torch.Tensor
-    action_positions: torch.Tensor
-    temperatures: torch.Tensor
-    behaviour_logprobs: torch.Tensor
-    advantages: torch.Tensor
-    returns: torch.Tensor
-
-
-def collate(turns: Sequence[Turn], *, pad_id: int, device: torch.device | str) -> TurnBatch:
-    """Pad turns on the right into one batch; token ids are used exactly as captured."""
-    lengths = [len(turn.prompt_ids) + len(turn.action_ids) for turn in turns]
-    input_ids = torch.full((len(turns), max(lengths)), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    rows: list[int] = []
-    positions: list[int] = []
-    for row, (turn, length) in enumerate(zip(turns, lengths, strict=True)):
-        input_ids[row, :length] = torch.tensor([*turn.prompt_ids, *turn.action_ids])
-        attention_mask[row, :length] = 1
-        rows += [row] * len(turn.action_ids)
-        positions += range(len(turn.prompt_ids), length)
-    flat = [value for turn in turns for value in turn.behaviour_logprobs]
-    counts = torch.tensor([len(turn.action_ids) for turn in turns])
-    advantages = torch.tensor([turn.advantage for turn in turns])
-    return TurnBatch(
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
-        prompt_ends=torch.tensor([len(turn.prompt_ids) - 1 for turn in turns], device=device),
-        action_rows=torch.tensor(rows, dtype=torch.long, device=device),
-        action_positions=torch.tensor(positions, dtype=torch.long, device=device),
-        temperatures=torch.tensor([turn.temperature for turn in turns], device=device),
-        behaviour_logprobs=torch.tensor(flat, dtype=torch.float32, device=device),
-        advantages=advantages.repeat_interleave(counts).to(device),
-        returns=torch.tensor([turn.return_ for turn in turns], device=device),
-    )
+        The last token of a generated answer is predicted, and nothing is predicted from it.
+        """
+        if self.options or not self.action_ids:
+            return self.prompt_ids
+        return [*self.prompt_ids, *self.action_ids[:-1]]

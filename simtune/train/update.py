@@ -1,78 +1,133 @@
-"""The update of PPO: advantages, minibatches, clipped loss, and the guards around a step."""
+"""The update of PPO: values and credit, then passes over the decisions in optimisation batches."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from simtune.errors import TrainingError
-from simtune.train import losses
-from simtune.train.actor_critic import ActorCritic, Evaluated
-from simtune.train.episode_turns import EpisodeTurns, assign_credit
+from simtune.train import losses, packing
+from simtune.train.actor_critic import ActorCritic
+from simtune.train.episode_turns import EpisodeTurns
+from simtune.train.estimators import select
+from simtune.train.kl_control import KLControl
+from simtune.train.lora import adapter_sha256
+from simtune.train.objective import Objective, Targets
 from simtune.train.options import PPOOptions
-from simtune.train.turns import Turn, TurnBatch, collate
+from simtune.train.packing import Layout
+from simtune.train.parallel import Processes
+from simtune.train.round_data import RoundData
+from simtune.train.step_metrics import StepMetrics, mean_of
+from simtune.train.survey import Survey, logprobs_of, survey
 
 MAX_SKIPPED_STEPS = 5
 """Non-finite optimizer steps in a row after which training stops."""
 
-VALUE_BATCH = 512
-"""States per critic pass without gradients."""
+TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 16384}
+"""Tokens of a micro-batch where none are asked for: on a CPU, what stays in its caches."""
 
 
 class PPO:
-    """The update: advantages, minibatches, clipped loss.
+    """The update: advantages, optimisation batches, clipped loss.
+
+    Every process is given the whole round, computes its share of each gradient, and takes the
+    same step.
 
     Args:
         model: LoRA policy and critic.
         options: of the run.
-        pad_id: fills the right of a batch; never attended to.
+        pad_id: fills the right of a row; never attended to.
+        processes: of the run; None for one.
+
+    Attributes:
+        optimizer: AdamW; its first group is the adapter's, its second the value head's.
+        mismatch: mean distance of the sampler's and the trainer's log-probabilities when last
+            measured, nats per unit; None before that.
     """
 
-    def __init__(self, model: ActorCritic, options: PPOOptions, *, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: ActorCritic,
+        options: PPOOptions,
+        *,
+        pad_id: int,
+        processes: Processes | None = None,
+    ) -> None:
         self.model = model
         self.options = options
-        self.pad_id = pad_id
+        self.processes = processes or Processes()
         self.device = model.value_head.weight.device
+        self.estimator = select(options.estimator)
+        self.layout = Layout(
+            budget=options.tokens_per_batch or TOKENS_PER_BATCH.get(self.device.type, 16384),
+            packed=model.packs,
+            pad_id=pad_id,
+            device=self.device,
+        )
         self.actor = [p for p in model.policy.parameters() if p.requires_grad]
+        self.critic = list(model.value_head.parameters())
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": self.actor, "lr": options.learning_rate},
-                {"params": model.value_head.parameters(), "lr": options.critic_learning_rate},
+                {"params": self.critic, "lr": options.critic_learning_rate},
             ],
             weight_decay=0.0,
+            fused=True,
         )
+        self.kl = KLControl(options.kl_coef, options.kl_target)
         self.shuffle = torch.Generator().manual_seed(options.seed)
+        self.mismatch: float | None = None
         self.skipped_steps = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the model's weights that the next round depends on."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "shuffle": self.shuffle.get_state(),
+            "kl_coef": self.kl.coefficient,
+            "mismatch": self.mismatch,
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.shuffle.set_state(state["shuffle"])
+        self.kl.coefficient = state["kl_coef"]
+        self.mismatch = state["mismatch"]
+        self.skipped_steps = state["skipped_steps"]
 
     def round(self, index: int, episodes: Sequence[EpisodeTurns]) -> dict[str, float]:
         """Learn from one batch of episodes; returns the round's metrics.
 
         Args:
             index: of the round, from 0; the first `critic_warmup` ones train the critic only.
-            episodes: the global batch.
+            episodes: the global batch, the same in every process.
 
         Raises:
             TrainingError: the loss was not finite several times in a row.
+            DataError: the estimator compares episodes, and none began alike.
+            PluginError: an estimator of a plugin gave something else than advantages.
         """
         options = self.options
         started = time.perf_counter()
         self._schedule(index)
-        values = assign_credit(
-            episodes, self.estimate, gamma=options.gamma, gae_lambda=options.gae_lambda
-        )
-        turns = [turn for episode in episodes for turn in episode.turns]
-        fit = losses.explained_variance(
-            torch.tensor(values), torch.tensor([turn.return_ for turn in turns])
-        )
-        metrics = self._passes(turns, actor=index >= options.critic_warmup)
-        tokens = sum(len(turn.prompt_ids) + len(turn.action_ids) for turn in turns)
-        seconds = time.perf_counter() - started
+        data = RoundData(episodes, self.estimator, options.normalise)
+        if self.estimator.critic and index < options.critic_warmup:
+            metrics, tokens = self._warm_up(data)
+        else:
+            metrics, tokens = self._learn(data)
+        if "kl_to_base" in metrics:
+            self.kl.observe(metrics["kl_to_base"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         return metrics | {
-            "explained_variance": fit,
-            "update_tokens_per_s": options.epochs * tokens / seconds,
+            "learning_rate": rates[0],
+            "critic_learning_rate": rates[1],
+            "update_tokens_per_s": tokens / (time.perf_counter() - started),
             "skipped_steps": float(self.skipped_steps),
         }
 
@@ -84,98 +139,175 @@ class PPO:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * left
 
-    @torch.no_grad()
-    def estimate(self, turns: Sequence[Turn]) -> torch.Tensor:
-        """The critic's value of each turn's prompt, `[D]`, without gradient."""
-        states = [Turn(prompt_ids=turn.prompt_ids) for turn in turns]
-        return torch.cat(
-            [
-                self.model(self._batch(states[i : i + VALUE_BATCH]), actor=False).values
-                for i in range(0, len(states), VALUE_BATCH)
-            ]
-        ).cpu()
+    def _warm_up(self, data: RoundData) -> tuple[dict[str, float], int]:
+        """Train the value head alone, on hidden states that do not change meanwhile."""
+        found = self._survey(data, logprobs=False, states=True)
+        targets, fit = self._targets(data, found)
+        steps = []
+        for chains in self._passes(data):
+            turns = [turn for chain in chains for turn in data.chains[chain]]
+            places = torch.cat([data.values_of(turn) for turn in turns]).to(self.device)
+            assert found.states is not None
+            values = self.model.value(found.states[places])
+            value = losses.value_loss(
+                values, targets.returns[places], targets.values[places], clip=None
+            ).mean()
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(self.options.value_coef * value)
+            if self._take_step(loss=value.item(), parameters=[self.critic]) is not None:
+                steps.append({"value_loss": value.item()})
+        return mean_of(steps) | fit, sum(data.chain_tokens)
 
-    def _passes(self, turns: Sequence[Turn], *, actor: bool) -> dict[str, float]:
-        """Several passes over the turns in random order; stops early above `target_kl`."""
-        seen: list[dict[str, float]] = []
-        for _ in range(self.options.epochs):
-            for minibatch in self._minibatches(turns):
-                metrics = self._step(self._batch(minibatch), actor=actor)
-                if metrics is None:
-                    continue
-                seen.append(metrics)
-                limit = self.options.target_kl
-                if limit is not None and metrics.get("approx_kl", 0.0) > limit:
-                    return _mean(seen)
-        return _mean(seen)
+    def _learn(self, data: RoundData) -> tuple[dict[str, float], int]:
+        """Train policy and critic."""
+        found = self._survey(data, logprobs=self._needs_logprobs(data), states=False)
+        targets, fit = self._targets(data, found)
+        steps: list[dict[str, float]] = []
+        tokens = 0
+        for chains in self._passes(data):
+            tokens += sum(data.chain_tokens[chain] for chain in chains)
+            metrics, go_on = self._step(data, targets, chains)
+            if metrics is not None:
+                steps.append(metrics)
+            if not go_on:
+                break
+        if steps and found.logprobs is None:
+            self.mismatch = steps[0]["sampler_mismatch"]
+        return mean_of(steps) | fit | {"sampler_mismatch": self.mismatch or 0.0}, tokens
 
-    def _minibatches(self, turns: Sequence[Turn]) -> Iterator[list[Turn]]:
-        order = torch.randperm(len(turns), generator=self.shuffle).tolist()
-        size = self.options.minibatch_size
-        for start in range(0, len(order), size):
-            yield [turns[i] for i in order[start : start + size]]
+    def _needs_logprobs(self, data: RoundData) -> bool:
+        """Whether the trainer's own log-probabilities are needed before the first step."""
+        mode = self.options.behaviour
+        if mode != "auto":
+            return mode == "decoupled"
+        if self.mismatch is None or self.mismatch > self.options.mismatch_tolerance:
+            return True
+        return self._stale(data)
 
-    def _step(self, batch: TurnBatch, *, actor: bool) -> dict[str, float] | None:
-        """One optimizer step; None where it was skipped because something was not finite."""
-        out = self.model(batch, actor=actor)
-        loss, metrics = self._loss(batch, out, actor=actor)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.actor, self.options.max_grad_norm)
-        head = torch.nn.utils.clip_grad_norm_(
-            self.model.value_head.parameters(), self.options.max_grad_norm
+    def _stale(self, data: RoundData) -> bool:
+        """Whether any decision was sampled by other weights than the present ones."""
+        present = adapter_sha256(self.model.policy)
+        return any(entry.turn.adapter != present for entry in data.entries)
+
+    def _survey(self, data: RoundData, *, logprobs: bool, states: bool) -> Survey:
+        return survey(
+            self.model,
+            data,
+            self.layout,
+            self.processes,
+            critic=self.estimator.critic,
+            logprobs=logprobs,
+            states=states,
         )
-        if not math.isfinite(loss.item() + norm.item() + head.item()):
+
+    def _targets(self, data: RoundData, found: Survey) -> tuple[Targets, dict[str, float]]:
+        """Assign credit, and choose what ratios are taken to."""
+        options = self.options
+        behaviour = data.behaviour.to(self.device)
+        old, importance = behaviour, None
+        if found.logprobs is not None:
+            self.mismatch = (found.logprobs - behaviour).abs().mean().item()
+            far = self.mismatch > options.mismatch_tolerance
+            if options.behaviour == "decoupled" or far or self._stale(data):
+                old = found.logprobs
+                importance = losses.importance_weights(old, behaviour, cap=options.importance_cap)
+        reference = penalties = None
+        if self.kl.coefficient:
+            reference = logprobs_of(
+                self.model, data.entries, self.layout, self.processes, reference=True
+            )
+            if options.kl_form == "k1-reward":
+                penalties = self.kl.coefficient * losses.kl_k1(old, reference)
+        credit = data.credit(
+            found.values,
+            penalties,
+            gamma=options.gamma,
+            gae_lambda=options.gae_lambda,
+            whitened=options.whiten,
+        )
+        values = found.values[: data.steps]
+        targets = Targets(
+            old=old,
+            importance=importance,
+            behaviour=behaviour,
+            reference=reference,
+            advantages=credit.advantages.to(self.device),
+            weights=data.weights.to(self.device),
+            returns=credit.returns.to(self.device),
+            values=values,
+        )
+        if not self.estimator.critic:
+            return targets, {}
+        return targets, {"explained_variance": losses.explained_variance(values, targets.returns)}
+
+    def _passes(self, data: RoundData) -> Iterator[list[int]]:
+        """Chains of each optimisation batch: every pass in a new random order, evenly cut."""
+        size, decisions = self.options.minibatch_size, len(data.entries)
+        batches = math.ceil(decisions / size)
+        for _ in range(self.options.epochs):
+            cut: list[list[int]] = [[] for _ in range(batches)]
+            before = 0
+            for chain in torch.randperm(len(data.chains), generator=self.shuffle).tolist():
+                cut[before * batches // decisions].append(chain)
+                before += len(data.chains[chain])
+            yield from (chains for chains in cut if chains)
+
+    def _step(
+        self, data: RoundData, targets: Targets, chains: Sequence[int]
+    ) -> tuple[dict[str, float] | None, bool]:
+        """One optimizer step; its metrics (None where it was skipped), and whether to go on."""
+        objective = Objective(self.options, self.estimator.critic, self.kl.coefficient, targets)
+        turns = [turn for chain in chains for turn in data.chains[chain]]
+        objective.normalise(data, turns)
+        share = [chains[i] for i in self.processes.share(len(chains))]
+        entries = [data.entries[turn] for chain in share for turn in data.chains[chain]]
+        sums = StepMetrics(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for batch in packing.pack(entries, self.layout):
+            out = self.model(
+                batch,
+                critic=self.estimator.critic,
+                entropy_gradient=self.options.entropy_coef > 0,
+            )
+            torch.autograd.backward(objective.loss(batch, out, sums))
+        metrics = sums.read(objective.names, self.processes)
+        limit = self.options.target_kl
+        if limit is not None and metrics["approx_kl"] > limit:
+            return metrics, False
+        self._sum_gradients()
+        parameters = [self.actor, self.critic] if self.estimator.critic else [self.actor]
+        norm = self._take_step(loss=metrics["loss"], parameters=parameters)
+        return None if norm is None else metrics | {"grad_norm": norm}, True
+
+    def _sum_gradients(self) -> None:
+        """Add up the processes' shares of the gradient; each then holds the whole."""
+        if self.processes.world == 1:
+            return
+        parameters = [*self.actor, *(self.critic if self.estimator.critic else [])]
+        flat = torch.cat(
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).float().flatten()
+                for p in parameters
+            ]
+        )
+        parts = torch.split(self.processes.sum(flat), [p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+    def _take_step(
+        self, *, loss: float, parameters: Sequence[Sequence[torch.nn.Parameter]]
+    ) -> float | None:
+        """Clip and step; the first gradient norm, or None where something was not finite."""
+        norms = [
+            torch.nn.utils.clip_grad_norm_(some, self.options.max_grad_norm) for some in parameters
+        ]
+        measured: list[float] = torch.stack(norms).tolist()
+        if not math.isfinite(loss + sum(measured)):
             self._count_skip()
             return None
         self.optimizer.step()
         self.skipped_steps = 0
-        return metrics | {"loss": loss.item(), "grad_norm": norm.item()}
-
-    def _loss(
-        self, batch: TurnBatch, out: Evaluated, *, actor: bool
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The whole loss of a minibatch, and what it was made of."""
-        options = self.options
-        value = losses.value_loss(out.values, batch.returns, normalizer=len(batch.returns))
-        metrics = {"value_loss": value.item()}
-        if not actor:
-            return options.value_coef * value, metrics
-        tokens = len(batch.action_rows)
-        clip = {"clip_low": options.clip_low, "clip_high": options.clip_high}
-        policy = losses.policy_loss(
-            out.logprobs,
-            batch.behaviour_logprobs,
-            batch.advantages,
-            dual_clip=options.dual_clip,
-            normalizer=tokens,
-            **clip,
-        )
-        entropy = out.entropy.sum() / tokens
-        loss = policy + options.value_coef * value - options.entropy_coef * entropy
-        if options.kl_coef:
-            kl = losses.kl_k3(out.logprobs, self._reference(batch)).sum() / tokens
-            loss = loss + options.kl_coef * kl
-            metrics["kl_to_base"] = kl.item()
-        new, old = out.logprobs.detach(), batch.behaviour_logprobs
-        metrics |= {
-            "policy_loss": policy.item(),
-            "entropy": entropy.item(),
-            "approx_kl": losses.kl_k3(old, new).mean().item(),
-            "clip_fraction": losses.clip_fraction(new, old, **clip).item(),
-            "ratio_max": (new - old).exp().max().item(),
-        }
-        return loss, metrics
-
-    @torch.no_grad()
-    def _reference(self, batch: TurnBatch) -> torch.Tensor:
-        """Log-probabilities of the base model, adapter off, `[N]`."""
-        with self.model.reference():
-            evaluated: Evaluated = self.model(batch)
-        return evaluated.logprobs
-
-    def _batch(self, turns: Sequence[Turn]) -> TurnBatch:
-        return collate(turns, pad_id=self.pad_id, device=self.device)
+        return measured[0]
 
     def _count_skip(self) -> None:
         self.skipped_steps += 1
@@ -184,13 +316,3 @@ class PPO:
                 f"the loss was not finite {self.skipped_steps} times in a row",
                 fix="lower --learning-rate, or set --target-kl 0.02",
             )
-
-
-def _mean(seen: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the steps that have it; of a maximum, the maximum."""
-    names = {name: None for metrics in seen for name in metrics}
-    columns = {name: [m[name] for m in seen if name in m] for name in names}
-    return {
-        name: max(column) if name.endswith("_max") else sum(column) / len(column)
-        for name, column in columns.items()
-    }

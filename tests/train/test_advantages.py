@@ -5,46 +5,63 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simtune.train.advantages import turn_gae, whiten
+from simtune.train.advantages import Trace, gae, group_relative, rloo, whiten
 
 
-def test_two_decisions_worked_by_hand():
+def one_gae(rewards, values, final_value=0.0, gamma=0.99, gae_lambda=0.9):
+    trace = Trace(rewards=rewards, values=values, final_value=final_value)
+    (estimate,) = gae([trace], gamma=gamma, gae_lambda=gae_lambda)
+    return estimate
+
+
+def test_two_steps_worked_by_hand():
     # gamma .99, lambda .9, V = (.5, .4), rewards (0, 1), terminated.
     # delta_1 = 1 + 0 - .4 = .6                          A_1 = .6
     # delta_0 = 0 + .99 * .4 - .5 = -.104                A_0 = -.104 + .99 * .9 * .6 = .4306
-    advantages, returns = turn_gae([0, 1], [0.5, 0.4], final_value=0.0, gamma=0.99, gae_lambda=0.9)
-    assert advantages == pytest.approx([0.4306, 0.6])
-    assert returns == pytest.approx([0.9306, 1.0])
-
-
-def test_credit_passes_a_decision_however_long_its_answer_is():
-    # The estimator never sees tokens: three decisions discount twice, not once a token.
-    advantages, _ = turn_gae([0, 0, 1], [0, 0, 0], final_value=0.0, gamma=0.9, gae_lambda=1.0)
-    assert advantages == pytest.approx([0.81, 0.9, 1.0])
+    estimate = one_gae([0, 1], [0.5, 0.4])
+    assert estimate.advantages == pytest.approx([0.4306, 0.6])
+    assert estimate.returns == pytest.approx([0.9306, 1.0])
 
 
 def test_truncation_bootstraps_and_termination_does_not():
-    cut, _ = turn_gae([0.0], [0.2], final_value=0.8, gamma=0.5, gae_lambda=1.0)
-    ended, _ = turn_gae([0.0], [0.2], final_value=0.0, gamma=0.5, gae_lambda=1.0)
-    assert cut == pytest.approx([0.2])  # 0 + .5 * .8 - .2
-    assert ended == pytest.approx([-0.2])
+    cut = one_gae([0.0], [0.2], final_value=0.8, gamma=0.5, gae_lambda=1.0)
+    ended = one_gae([0.0], [0.2], gamma=0.5, gae_lambda=1.0)
+    assert cut.advantages == pytest.approx([0.2])  # 0 + .5 * .8 - .2
+    assert ended.advantages == pytest.approx([-0.2])
 
 
-def test_reward_moves_no_turn_boundary():
-    advantages, returns = turn_gae([], [], final_value=0.0, gamma=0.99, gae_lambda=0.95)
-    assert (advantages, returns) == ([], [])
-
-
-@given(
-    st.lists(st.floats(-10, 10), min_size=1, max_size=12),
-    st.floats(0, 1),
-)
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=12), st.floats(0, 1))
 def test_lambda_one_is_the_discounted_return(rewards, gamma):
     """With lambda = 1 the critic cancels: A + V is the discounted sum of rewards."""
     values = [0.3 * i for i in range(len(rewards))]
-    _, returns = turn_gae(rewards, values, final_value=0.0, gamma=gamma, gae_lambda=1.0)
+    estimate = one_gae(rewards, values, gamma=gamma, gae_lambda=1.0)
     expected = sum(reward * gamma**t for t, reward in enumerate(rewards))
-    assert returns[0] == pytest.approx(expected, abs=1e-6)
+    assert estimate.returns[0] == pytest.approx(expected, abs=1e-6)
+
+
+def traces(*episodes):
+    return [Trace(rewards=r, values=[0.0] * len(r), group=group) for group, r in episodes]
+
+
+def test_leave_one_out_by_hand():
+    # Group a: returns 1, 0, 5; each minus the mean of the other two. Discount .5 on the second
+    # step: (1, 8) returns 1 + .5 * 8 = 5, and both of its steps have its advantage.
+    found = rloo(
+        traces(("a", [1.0]), ("a", [0.0]), ("a", [1.0, 8.0]), ("b", [7.0])),
+        gamma=0.5,
+        gae_lambda=0.9,
+    )
+    assert [list(one.advantages) for one in found] == [[-1.5], [-3.0], [4.5, 4.5], [0.0]]
+
+
+def test_group_relative_by_hand():
+    # Returns 1, 2, 3: mean 2, deviation of the sample 1. A group without spread teaches nothing.
+    found = group_relative(
+        traces(("a", [1.0]), ("a", [2.0]), ("a", [3.0]), ("b", [4.0]), ("b", [4.0])),
+        gamma=1.0,
+        gae_lambda=0.9,
+    )
+    assert [one.advantages[0] for one in found] == [-1.0, 0.0, 1.0, 0.0, 0.0]
 
 
 def test_whitening_small_batches_stays_finite():

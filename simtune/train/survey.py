@@ -1,0 +1,115 @@
+"""Passes over a round's decisions without gradient: values, and log-probabilities as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+import torch
+
+from simtune.train import packing
+from simtune.train.actor_critic import ActorCritic
+from simtune.train.packing import Entry, Layout
+from simtune.train.parallel import Processes
+from simtune.train.round_data import RoundData
+
+
+class Survey(msgspec.Struct, kw_only=True):
+    """What the model says of a round before its first step.
+
+    Attributes:
+        values: of every step and final state, float32 `[S + F]`; zeros without a critic.
+        logprobs: of every unit, float32 `[N]`; None where they were not asked for.
+        states: hidden states that the values were read from, `[S + F, H]`; None likewise.
+    """
+
+    values: torch.Tensor
+    logprobs: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def survey(
+    model: ActorCritic,
+    data: RoundData,
+    layout: Layout,
+    processes: Processes,
+    *,
+    critic: bool,
+    logprobs: bool,
+    states: bool,
+) -> Survey:
+    """Evaluate a round once, each process a share of it.
+
+    Without `logprobs`, and with values of decisions, only prompts are computed, equal ones once.
+
+    Args:
+        model: as it is now.
+        data: the round.
+        layout: of micro-batches.
+        processes: of the run.
+        critic: whether values are needed.
+        logprobs: whether the units' log-probabilities are.
+        states: whether the hidden states behind the values are to be kept.
+    """
+    device = layout.device
+    count = data.steps + len(data.finals)
+    found = Survey(values=torch.zeros(count, device=device))
+    if logprobs:
+        found.logprobs = torch.zeros(len(data.weights), device=device)
+    if states:
+        width = model.value_head.in_features
+        found.states = torch.zeros(count, width, device=device)
+    if not (critic or logprobs):
+        return found
+    for batch in packing.pack(_share(data, processes, critic, logprobs), layout):
+        hidden = model.hidden(batch)
+        read = hidden.index_select(0, batch.value_places)
+        found.values[batch.value_units] = model.value(read)
+        if found.states is not None:
+            found.states[batch.value_units] = read.to(found.states.dtype)
+        if found.logprobs is not None:
+            found.logprobs[batch.units] = model.actions(hidden, batch)[0]
+    found.values = processes.sum(found.values)
+    if found.logprobs is not None:
+        found.logprobs = processes.sum(found.logprobs)
+    if found.states is not None:
+        found.states = processes.sum(found.states)
+    return found
+
+
+def _share(data: RoundData, processes: Processes, critic: bool, logprobs: bool) -> list[Entry]:
+    entries: list[Entry] = list(data.entries)
+    if not logprobs and not data.per_unit:
+        entries = packing.states(entries)
+    if critic:
+        entries += data.finals
+    return [entries[i] for i in processes.share(len(entries))]
+
+
+@torch.no_grad()
+def logprobs_of(
+    model: ActorCritic,
+    entries: Sequence[Entry],
+    layout: Layout,
+    processes: Processes,
+    *,
+    reference: bool = False,
+) -> torch.Tensor:
+    """Log-probability of every unit of some decisions, float32 `[N]`.
+
+    Args:
+        model: as it is now.
+        entries: the decisions, their units numbered from 0.
+        layout: of micro-batches.
+        processes: of the run.
+        reference: under the base, with the adapter off; it is on again afterwards.
+    """
+    count = sum(entry.turn.units for entry in entries)
+    found = torch.zeros(count, device=layout.device)
+    share = [entries[i] for i in processes.share(len(entries))]
+    with model.reference() if reference else contextlib.nullcontext():
+        for batch in packing.pack(share, layout):
+            found[batch.units] = model.actions(model.hidden(batch), batch)[0]
+    return processes.sum(found)
