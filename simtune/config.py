@@ -20,7 +20,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Capture settings, fixed from the first captured decision until `configure` is called again.
 
     Attributes:
-        root: directory of the store.
+        root: directory of the store, or URL of a remote one.
         durability: `buffered` (written within 20 ms), `os` (written on return, survives
             kill -9), or `disk` (on stable storage on return).
         backpressure: what a full buffer, or a log that waits for compaction, does to the caller.
@@ -30,6 +30,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         record_bytes: size of the largest row that is kept.
         segment_bytes: size at which a log segment is sealed.
         segment_seconds: age at which a log segment is sealed.
+        local: where the log lies if the root is a URL; `""` is `~/.local/state/simtune`.
     """
 
     root: str = "./simtune-data"
@@ -41,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     record_bytes: int = 64 * 1024 * 1024
     segment_bytes: int = 16 * 1024 * 1024
     segment_seconds: float = 30.0
+    local: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later."""

@@ -4,7 +4,8 @@ SimtuneError
 ├── OptionError          an option or argument cannot be used
 │   └── MissingExtraError    a feature needs `pip install simtune[extra]`
 ├── DataError            a data set or a store holds nothing usable, or the wrong thing
-│   └── CorruptError         bytes on disk fail their checksum or their format
+│   ├── CorruptError         bytes on disk fail their checksum or their format
+│   └── RemoteError          a remote store cannot be reached, or refuses
 ├── CaptureError         capture could not keep a decision
 │   ├── BackpressureError    more captured bytes wait than the limit allows
 │   ├── RedactionError       a redaction failed, and what it was to look at is not kept
@@ -67,6 +68,10 @@ class DataError(SimtuneError):
 
 class CorruptError(DataError):
     """Bytes on disk fail their checksum or their format."""
+
+
+class RemoteError(DataError):
+    """A remote store cannot be reached, or refuses."""
 
 
 class CaptureError(SimtuneError):

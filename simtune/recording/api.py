@@ -10,7 +10,7 @@ from simtune.errors import OptionError
 from simtune.recording import context
 from simtune.recording.episodes import EpisodeLog
 from simtune.recording.guard import guarded
-from simtune.recording.recorders import active, existing, local_root, recorder_of, recorders
+from simtune.recording.recorders import active, existing, recorder_of, recorders
 from simtune.recording.redaction import Redact, apply_everywhere
 from simtune.recording.rows import EpisodeRows
 
@@ -21,11 +21,13 @@ def configure(
     durability: config.Durability | None = None,
     backpressure: config.Backpressure | None = None,
     redact: Redact | None = None,
+    local: str | os.PathLike[str] | None = None,
 ) -> config.Config:
     """Say where and how decisions are kept; what is not named stays as it is.
 
     Args:
-        root: directory of the store; `./simtune-data` or `SIMTUNE_ROOT` at first.
+        root: directory of the store, or a URL such as `s3://bucket/prefix`, to which compaction
+            uploads; `./simtune-data` or `SIMTUNE_ROOT` at first.
         durability: `buffered` (with the operating system within 20 ms), `os` (on return; survives
             kill -9), or `disk` (on stable storage on return).
         backpressure: what happens to the caller where the buffer is full: `block` (waits),
@@ -35,6 +37,8 @@ def configure(
             decision point; `()` ends it. A function is given starts, ends and rewards too
             (`row.kind`); where it returns None for one of those, or raises, the row is written
             without its contents.
+        local: the directory for the logs of stores whose root is a URL, on a local disk;
+            `~/.local/state/simtune` or `SIMTUNE_LOCAL` at first.
 
     Returns:
         The settings now in force.
@@ -43,11 +47,14 @@ def configure(
         OptionError: a value cannot be used.
     """
     path = None if root is None else os.fspath(root)
-    if path:
-        local_root(path)
     if redact is not None:
         apply_everywhere(redact)
-    return config.replace(root=path, durability=durability, backpressure=backpressure)
+    return config.replace(
+        root=path,
+        durability=durability,
+        backpressure=backpressure,
+        local=None if local is None else os.fspath(local),
+    )
 
 
 def episode(

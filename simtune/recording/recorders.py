@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from simtune import config
-from simtune.errors import OptionError
 from simtune.recording.recorder import Recorder
+from simtune.recording.spool import is_url, remember_url, spool_directory
 
 _by_root: dict[Path, Recorder] = {}
 _active: tuple[config.Config, Recorder] | None = None
@@ -46,14 +46,8 @@ def existing(root: str | os.PathLike[str]) -> Recorder | None:
 
 
 def local_root(root: str) -> Path:
-    """The absolute path of a store.
-
-    Raises:
-        OptionError: the root is a URL; the log is always on a local disk.
-    """
-    if "://" in root:
-        raise OptionError("capture writes to a local directory", expected="a path", got=root)
-    return Path(root).absolute()
+    """Where the log of a store lies: the store itself, or the local spool of a remote one."""
+    return spool_directory(root) if is_url(root) else Path(root).absolute()
 
 
 def _activate(settings: config.Config) -> Recorder:
@@ -69,6 +63,8 @@ def _find(settings: config.Config) -> Recorder:
     with _lock:
         recorder = _by_root.get(root)
         if recorder is None:
+            if is_url(settings.root):
+                remember_url(root, settings.root)
             recorder = _by_root[root] = Recorder(root, settings)
     return recorder
 
