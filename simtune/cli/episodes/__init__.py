@@ -12,8 +12,8 @@ ACTIONS = {
     "ls": ("listing", "one line per episode"),
     "show": ("show", "one episode as a chat, with rewards and scores"),
     "stats": ("stats", "rates, sizes, returns by environment and adapter"),
-    "verify": ("verify", "check every byte and every reference; exit code 1 if one is wrong"),
     "compact": ("compact", "move the finished log into Parquet files"),
+    "verify": ("verify", "check every byte and every reference; exit code 1 if one is wrong"),
     "export": ("export", "write episodes to a file"),
     "import": ("importing", "take episodes from a file"),
 }

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from simtune.cli import output
@@ -38,13 +35,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not 0 < args.interval < threading.TIMEOUT_MAX:
         raise OptionError("--interval is no pause", expected="seconds above 0", got=args.interval)
-    with _until_interrupted() as stop:
-        watch(
-            args.store,
-            interval=args.interval,
-            on_report=lambda report: _print(report, args.json),
-            stop=stop,
-        )
+    watch(
+        args.store,
+        interval=args.interval,
+        on_report=lambda report: _print(report, args.json),
+    )
     return 0
 
 
@@ -56,17 +51,5 @@ def _print(report: CompactionReport, as_json: bool) -> None:
         output.line(f"{report.rows} rows of {report.segments} segments{files}")
         for damaged in report.damaged:
             output.line(f"damaged: {damaged}")
+    # Whoever reads a pipe sees a report when it is made.
     sys.stdout.flush()
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and `kill` set: what has been begun is finished first."""
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(each, lambda *_: stop.set()) for each in signals]
-    try:
-        yield stop
-    finally:
-        for each, handler in zip(signals, before, strict=True):
-            signal.signal(each, handler)
