@@ -39,6 +39,8 @@ class EnvSource:
     def __init__(
         self, options: PPOOptions, policy: LocalPolicy, run_id: str, processes: Processes
     ) -> None:
+        from simtune.gym.curriculum import Progress, load_curriculum
+
         self.options = options
         self.policy = policy
         self.run_id = run_id
@@ -46,8 +48,6 @@ class EnvSource:
         self.skipped: Counter[str] = Counter()
         self.episode_ids: list[str] = []
         self.decisions = 0
-        from simtune.gym.curriculum import Progress, load_curriculum
-
         self.curriculum = load_curriculum(options.curriculum) if options.curriculum else None
         self.progress = Progress()
         self._playing: Player | None = None
