@@ -144,17 +144,24 @@ class Call:
         if self._point.parse is not None and error is None:
             parsed, failure = attempt(self._point.parse, result)
         log = self._episode or _lone(self._point.agent)
-        log.decision(
+        log.decide(
             self._prompt,
             result,
-            action=self._point.action,
-            agent=self._point.agent,
-            parsed=parsed,
-            valid=failure is None,
-            error=failure,
-            latency_us=latency_us,
-            extra=extra,
-            redact=self._point.redact,
+            self._point.action,
+            self._point.agent,
+            parsed,
+            failure is None,
+            failure,
+            None,  # observation
+            None,  # reward
+            None,  # terminated
+            None,  # truncated
+            (),
+            (),
+            latency_us,
+            None,  # metadata
+            extra,
+            self._point.redact,
         )
 
 

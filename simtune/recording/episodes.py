@@ -89,11 +89,55 @@ class EpisodeLog:
         known at once. `extra` is what an integration notes beside the caller's `metadata`, and
         `redact` are functions of the row, as for `simtune.capture`.
         """
+        kept = guarded(
+            self.decide,
+            prompt,
+            response,
+            action,
+            agent,
+            parsed,
+            valid,
+            error,
+            observation,
+            reward,
+            terminated,
+            truncated,
+            choices,
+            choice_logprobs,
+            latency_us,
+            metadata,
+            extra,
+            redact,
+        )
+        return kept or ""
+
+    def decide(
+        self,
+        prompt: Messages | str | None,
+        response: object,
+        action: str | None,
+        agent: str | None,
+        parsed: Any,
+        valid: bool,
+        error: BaseException | str | None,
+        observation: Any,
+        reward: float | None,
+        terminated: bool | None,
+        truncated: bool | None,
+        choices: Sequence[str],
+        choice_logprobs: Sequence[float],
+        latency_us: int | None,
+        metadata: Mapping[str, Any] | None,
+        extra: Mapping[str, Any] | None,
+        redact: tuple[Redaction, ...],
+    ) -> str | None:
+        """As `decision`, by position, but raises what goes wrong; None where it was dropped."""
         if not self._begun:
             self.begin()
         # A decision that could not be kept leaves none to reward, rather than the one before it.
-        self._latest = guarded(
-            self._rows.decision,
+        self._latest = None
+        self._last_said = (terminated, truncated)
+        self._latest = kept = self._rows.decision(
             prompt,
             response,
             action,
@@ -112,8 +156,7 @@ class EpisodeLog:
             extra,
             redact,
         )
-        self._last_said = (terminated, truncated)
-        return self._latest or ""
+        return kept
 
     def reward(self, value: float, decision: str | None = None) -> None:
         """Reward a decision; several rewards of one decision add up.

@@ -114,6 +114,11 @@ class EpisodeRows:
         )
         if notes or extra or answer.extra:
             row.extra = to_json(with_notes({**answer.extra, **(extra or {})}, notes), "extra", {})
+        return self._keep(row, error, redact)
+
+    def _keep(
+        self, row: Row, error: BaseException | str | None, redact: tuple[Redaction, ...]
+    ) -> str | None:
         kept = None
         try:
             kept = screened(row, redact)
