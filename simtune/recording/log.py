@@ -44,6 +44,7 @@ class Log:
         self._segment: Segment | None = None
         self._next_seq = 0  # while there is no segment
         self._safe = (0, 0)  # size and next sequence number that the last good sync covered
+        self._retired: Segment | None = None
         self._given_up = False
         self._pages_lost = False
         self.segno = -1
@@ -83,6 +84,7 @@ class Log:
 
     def rotate_if_due(self) -> None:
         """Open the next segment, then seal this one, where it is large or old enough."""
+        self._seal_retired()
         left = self.seconds_left()
         segment = self._segment
         if segment is None or self._given_up or left is None:
@@ -90,8 +92,9 @@ class Log:
         if left > 0 and segment.size < self._segment_bytes:
             return
         self._sync(segment)
+        self._retired = segment
         self._segment = self._open(segment.segno + 1, segment.end[1])
-        segment.seal()
+        self._seal_retired()
 
     def seconds_left(self) -> float | None:
         """Time until the segment is due for its age; None while it holds nothing."""
@@ -105,8 +108,17 @@ class Log:
         if self._segment is not None:
             segment = self._writable()
             self._next_seq = segment.end[1]
+            self._retired = segment
             self._segment = None
-            segment.seal()
+        self._seal_retired()
+
+    def _seal_retired(self) -> None:
+        """Seal what is no longer written to; also where a Ctrl-C came between."""
+        retired = self._retired
+        if retired is not None and retired is not self._segment:
+            self._retired = None
+            if not retired.closed:
+                retired.seal()
 
     def abandon(self) -> None:
         """Let go of the file without a seal: it is the parent process's."""

@@ -29,7 +29,7 @@ from simtune.records import Row
 
 FLUSH_SECONDS = 0.02
 _LONGEST_RETRY_SECONDS = 1.0
-_PATIENCE_SECONDS = 1.0  # before a caller who waits for the compactor is told so
+_PATIENCE_SECONDS = 5.0  # before a caller who waits for the compactor is told so
 _WriteError: TypeAlias = OSError | MemoryError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from simtune import config
-from simtune.recording.recorder import Recorder
+from simtune.recording.recorder import Recorder, RecorderStatus
 from simtune.recording.spool import is_url, remember_url, spool_directory
 
 _by_root: dict[Path, Recorder] = {}
@@ -38,6 +38,11 @@ def recorders() -> list[Recorder]:
     """Every recorder of this process."""
     with _lock:
         return list(_by_root.values())
+
+
+def statuses() -> list[RecorderStatus]:
+    """What each recorder of this process holds, and what it could not take."""
+    return [recorder.status() for recorder in recorders()]
 
 
 def existing(root: str | os.PathLike[str]) -> Recorder | None:

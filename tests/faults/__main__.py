@@ -9,19 +9,30 @@ import sys
 import tempfile
 import time
 import traceback
+from pathlib import Path
 
-from tests.faults import fault_kills
+from simtune import plugins
+from tests.faults import fault_compaction, fault_damage, fault_io, fault_kills, fault_processes
+
+EXPERIMENTS = {
+    **fault_kills.EXPERIMENTS,
+    **fault_io.EXPERIMENTS,
+    **fault_processes.EXPERIMENTS,
+    **fault_damage.EXPERIMENTS,
+    **fault_compaction.EXPERIMENTS,
+}
 
 
 def main():
     """Run the experiments that are named, all by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    names = sorted(fault_kills.EXPERIMENTS)
+    names = sorted(EXPERIMENTS)
     parser.add_argument("name", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--root", help="keep the stores under this directory")
     args = parser.parse_args()
+    plugins.manager()  # found once here, not by every child
     failed = False
     for name in args.name or names:
         with tempfile.TemporaryDirectory() as scratch:
@@ -33,7 +44,8 @@ def _run(name, args, root):
     again = f"python -m tests.faults {name} --rounds {args.rounds} --seed {args.seed}"
     started, used = time.monotonic(), time.process_time()
     try:
-        result = fault_kills.run(name, root, args.rounds, args.seed)
+        function, what = EXPERIMENTS[name]
+        result = function(Path(root), what, args.rounds, args.seed)
     except Exception:
         traceback.print_exc()
         print(f"FAILED; to repeat: {again}", file=sys.stderr, flush=True)

@@ -5,10 +5,8 @@ import random
 import signal
 import threading
 import time
-from pathlib import Path
 
 import simtune
-from simtune import plugins
 from tests.faults.fault_children import (
     Child,
     check_contiguous,
@@ -195,10 +193,3 @@ EXPERIMENTS = {
         for durability in ("buffered", "os", "disk")
     },
 }
-
-
-def run(name, root, rounds, seed):
-    """Run one experiment in a directory of its own."""
-    plugins.manager()  # found once here, not by every child
-    function, durability = EXPERIMENTS[name]
-    return function(Path(root), durability, rounds, seed)
