@@ -10,6 +10,7 @@ from simtune.recording.conversion import Notes, to_json
 from simtune.records import Message, Messages
 
 _NAMES = ("messages", "prompt")
+_SEQUENCES = (list, tuple)
 
 
 class Snapshot(list[Message]):
@@ -30,9 +31,9 @@ def messages_of(prompt: object, notes: Notes) -> Snapshot:
 def _messages(prompt: object, notes: Notes) -> Messages:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    if _is_message(prompt):
+    if type(prompt) is not list and _is_message(prompt):
         return [_message(prompt)]
-    if isinstance(prompt, list | tuple):
+    if isinstance(prompt, _SEQUENCES):
         copied = [_message(item) for item in prompt if _is_message(item)]
         if len(copied) == len(prompt):
             return copied
@@ -84,7 +85,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def _are_messages(value: object) -> bool:
-    if isinstance(value, list | tuple):
+    if isinstance(value, _SEQUENCES):
         return bool(value) and all(_is_message(item) for item in value)
     return _is_message(value)
 
