@@ -55,8 +55,12 @@ class Sampler:
         """Forget where the weights changed since the last call; says whether they did."""
         changed = self._weights.changed()
         if changed:
-            self.forget()
+            self._drop()
         return changed
+
+    def _drop(self) -> None:
+        self._cache = None
+        self._ids = RowIds()
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Settings) -> list[Sampled]:
         """Sample one answer to each prompt; see `generation.sample`."""

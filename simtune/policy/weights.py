@@ -39,8 +39,8 @@ class Weights:
         """Whether any weight, or the adapter in use, differs from the last call; true at first.
 
         Optimizer steps, loading and swapping an adapter, and leaving it aside are seen by the
-        tensors' version counters and addresses. Writing through `tensor.data` is not: whoever
-        does that calls `LocalPolicy.forget`.
+        tensors' version counters and addresses. Writing through `tensor.data` is not, nor are the
+        steps of a fused optimizer: whoever does that calls `LocalPolicy.forget`.
         """
         self._list()
         state = (
@@ -54,6 +54,10 @@ class Weights:
         if self._folded is not None:
             self._folded.refresh()
         return True
+
+    def distrust(self) -> None:
+        """Take the weights for changed the next time."""
+        self._state = None
 
     def forward(self) -> Any:
         """What to call: the model, or its copy with the adapter folded in."""
