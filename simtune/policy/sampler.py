@@ -46,7 +46,14 @@ class Sampler:
         self._additive = model.config.get_text_config(decoder=True)._attn_implementation == "eager"
 
     def forget(self) -> None:
-        """Compute everything anew from here on, and give a large cache's memory back."""
+        """Compute everything anew from here on, and give a large cache's memory back.
+
+        The weights are taken for changed, whatever their versions say.
+        """
+        self._weights.distrust()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._cache is not None and self._cache.nbytes() > KEEP_AT_MOST:
             self._cache = None
         self._ids = RowIds()
@@ -57,10 +64,6 @@ class Sampler:
         if changed:
             self._drop()
         return changed
-
-    def _drop(self) -> None:
-        self._cache = None
-        self._ids = RowIds()
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Settings) -> list[Sampled]:
         """Sample one answer to each prompt; see `generation.sample`."""
