@@ -22,6 +22,10 @@ def configure(
     backpressure: config.Backpressure | None = None,
     redact: Redact | None = None,
     local: str | os.PathLike[str] | None = None,
+    buffer_bytes: int | None = None,
+    backlog_bytes: int | None = None,
+    record_bytes: int | None = None,
+    compactor: config.CompactorStart | None = None,
 ) -> config.Config:
     """Say where and how decisions are kept; what is not named stays as it is.
 
@@ -30,15 +34,20 @@ def configure(
             uploads; `./simtune-data` or `SIMTUNE_ROOT` at first.
         durability: `buffered` (with the operating system within 20 ms), `os` (on return; survives
             kill -9), or `disk` (on stable storage on return).
-        backpressure: what happens to the caller where the buffer is full: `block` (waits),
-            `raise` (gets a `BackpressureError`, and every other failure of capture too), or
-            `drop` (the decision is not kept; the next row counts how many were not).
+        backpressure: what happens to the caller where the buffer or the log is full: `block`
+            (waits), `raise` (gets a `BackpressureError`, and every other failure of capture too),
+            or `drop` (the decision is not kept; the next row counts how many were not).
         redact: as for `simtune.capture`, for every row of this process, after the rules of its
             decision point; `()` ends it. A function is given starts, ends and rewards too
             (`row.kind`); where it returns None for one of those, or raises, the row is written
             without its contents.
         local: the directory for the logs of stores whose root is a URL, on a local disk;
             `~/.local/state/simtune` or `SIMTUNE_LOCAL` at first.
+        buffer_bytes: captured bytes that may wait in memory; 8 MiB at first.
+        backlog_bytes: bytes of log that may wait for compaction; 4 GiB at first.
+        record_bytes: size of the largest row that is kept; 64 MiB at first.
+        compactor: `auto` has the log compacted by a process of its own from an eighth of
+            `backlog_bytes` on; `none` leaves that to readers and to you.
 
     Returns:
         The settings now in force.
@@ -54,6 +63,10 @@ def configure(
         durability=durability,
         backpressure=backpressure,
         local=None if local is None else os.fspath(local),
+        buffer_bytes=buffer_bytes,
+        backlog_bytes=backlog_bytes,
+        record_bytes=record_bytes,
+        compactor=compactor,
     )
 
 

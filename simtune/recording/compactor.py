@@ -27,7 +27,7 @@ class Compactor:
     """Starts `simtune episodes compact` for one store.
 
     Args:
-        root: directory of the store.
+        root: directory of the log; that of a remote store knows its URL.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,7 +47,8 @@ class Compactor:
         self._next_start = time.monotonic() + _PAUSE_SECONDS
         status, self._status = self._status, 0
         if status:
-            return self._failed(f"it ended with code {os.waitstatus_to_exitcode(status)}")
+            code = os.waitstatus_to_exitcode(status)
+            return self._failed(f"it ended with code {code}")
         try:
             self._start()
         except OSError as error:

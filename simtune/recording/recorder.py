@@ -197,7 +197,7 @@ class Recorder:
             return BackpressureError(
                 f"{self._backlog.bytes} bytes of log in {self.root} wait for compaction",
                 expected=f"at most {settings.backlog_bytes} (backlog_bytes)",
-                fix=f"run `simtune episodes compact --store {self.root}`",
+                fix=f"run `simtune episodes compact --watch --store {self.root}`",
             )
         if waiting and waiting + size > settings.buffer_bytes:
             return BackpressureError(
@@ -218,7 +218,7 @@ class Recorder:
 
     def _as_capture_error(self, error: _WriteError) -> CaptureError:
         wrapped = CaptureError(
-            f"the log in {self.root} cannot be written: {error or type(error).__name__}",
+            f"the log in {self.root} cannot be written: {str(error) or type(error).__name__}",
             got=f"{self._buffer.size} bytes wait in memory and are tried again",
             fix="make room on the disk, or correct the directory's permissions",
         )

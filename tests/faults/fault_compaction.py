@@ -12,6 +12,8 @@ import sys
 import pyarrow.parquet as pq
 
 import simtune
+from simtune.errors import CorruptError
+from simtune.recording.segments import iter_segment
 from simtune.store import compact
 from simtune.store import compaction as compaction_module
 from tests.faults.fault_children import Child, use
@@ -19,6 +21,14 @@ from tests.faults.fault_children import Child, use
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.truncate", "fcntl.flock")
 WRITES_A_STEP = 40  # a file is some hundred small ones
 KILLED = 77 << 8
+
+
+class NoPandas:
+    """Keeps pandas out, which pyarrow would import in every child."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "pandas":
+            raise ImportError(name)
 
 
 class Steps:
@@ -45,9 +55,7 @@ class Steps:
         os.fdopen = self._open
 
     def _event(self, event, arguments):
-        if event in EVENTS and (
-            event == "fcntl.flock" or str(arguments[0]).startswith(self.root)
-        ):
+        if event in EVENTS and (event == "fcntl.flock" or str(arguments[0]).startswith(self.root)):
             self.step()
 
     def _before(self, call, *arguments):
@@ -75,29 +83,51 @@ def killed_at_every_step(root, segments_a_file, rounds, seed):
     once, and no other. In the end: every row once, nothing left in the log but the damaged
     segment, nothing in `_staging` but locks.
     """
-    for module in ("pandas", "pyarrow.dataset"):  # which pyarrow would import in every child
-        importlib.import_module(module)
+    sys.meta_path.insert(0, NoPandas())
+    importlib.import_module("pyarrow.dataset")
     rng = random.Random(seed)
     template = root / "template"
-    rows = _in_child(functools.partial(_make_log, template))
+    rows = _made(Child(lambda tell: tell(_make_log(template))))
     last = 0
     while True:
         here = root / str(last)
         shutil.copytree(template, here)
-        whole = _compact_in_child(here, last, segments_a_file)
-        before = _in_child(functools.partial(_visible, here, rows))
         again = rng.randrange(last + 1)
-        recovered = _compact_in_child(here, again, segments_a_file)
-        after = _in_child(functools.partial(_visible, here, rows))
-        case = f"killed at step {last}, then at {again}: {before}, {after} of {rows}"
-        assert after >= before, case
-        assert not recovered or after == rows, case
-        assert not whole or before == rows, case
-        assert _in_child(functools.partial(_compacted, here, rows)) == rows, case
+        case = f"of {rows} rows, killed at step {last}, then at {again}"
+        _, whole = _compacted(here, rows, last, segments_a_file)
+        before, recovered = _compacted(here, rows, again, segments_a_file)
+        after, _ = _compacted(here, rows, 10**9, segments_a_file)
+        assert after >= before, f"{after} after {before} {case}"
+        assert not whole or before == rows, f"{before} {case}"
+        assert not recovered or after == rows, f"{after} {case}"
+        assert _made(Child(lambda tell, root=here: tell(_complete(root, rows)))) == rows, case
         shutil.rmtree(here)
         last += 1
         if whole:
             return {"steps": last - 1, "rows": rows}
+
+
+def _compacted(root, rows, last, segments_a_file):
+    """Compact up to a step; returns the rows visible before, and whether it came to its end."""
+
+    def program(tell):
+        tell(_visible(root, rows))
+        if segments_a_file == "one":
+            compaction_module._GROUP_BYTES = 1
+        Steps(root, last).watch()
+        compact(root)
+
+    child = Child(program)
+    (visible,) = child.finish() or [None]
+    assert child.status in (0, KILLED), child.status
+    return visible, child.status == 0
+
+
+def _made(child):
+    """The number that a child told at its end."""
+    (number,) = child.finish() or [None]
+    assert child.status == 0, child.status
+    return number
 
 
 def _make_log(root):
@@ -117,34 +147,6 @@ def _make_log(root):
     return written - 1
 
 
-def _compact_in_child(root, last, segments_a_file):
-    """Run the compactor up to a step; returns whether it came to its end."""
-
-    def program(_):
-        steps = Steps(root, last)
-        if segments_a_file == "one":
-            compaction_module._GROUP_BYTES = 1
-        steps.watch()
-        compact(root)
-
-    child = Child(program)
-    child.finish()
-    assert child.status in (0, KILLED), child.status
-    return child.status == 0
-
-
-def _in_child(function):
-    """The number that a function returns in a process of its own."""
-
-    def program(acknowledge):
-        acknowledge(function())
-
-    child = Child(program)
-    (number,) = child.finish() or [None]
-    assert child.status == 0, child.status
-    return number
-
-
 def _visible(root, rows):
     """How many rows a plain glob gives; none of them twice, and no segment's in part."""
     found = []
@@ -159,9 +161,6 @@ def _visible(root, rows):
 
 
 def _numbers(path):
-    from simtune.errors import CorruptError
-    from simtune.recording.segments import iter_segment
-
     try:
         for seq, _ in iter_segment(path):
             yield seq
@@ -169,8 +168,7 @@ def _numbers(path):
         return
 
 
-def _compacted(root, rows):
-    compact(root)
+def _complete(root, rows):
     wal = [path.name for path in root.joinpath("wal").iterdir()]
     assert all(name.endswith(".damaged") for name in wal) and len(wal) == 1, wal
     staging = [path.name for path in root.joinpath("_staging").iterdir()]

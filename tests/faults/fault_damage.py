@@ -28,13 +28,13 @@ def _log(root, seed):
 
 
 def torn(root, what, rounds, seed):
-    """The last segment of a writer is cut off at every byte.
+    """A segment is cut off at every byte.
 
     Must hold: the records that end before the cut are read, no other is, and no error is raised
     once the header is whole; other writers' rows are not touched.
     """
     written = _log(root, seed)
-    path = max(root.joinpath("wal").glob("*.wal"))
+    path = max(root.joinpath("wal").glob("*.wal"), key=lambda path: path.stat().st_size)
     data = path.read_bytes()
     rows = list(iter_segment(path))
     counts = []
@@ -63,9 +63,7 @@ def flipped(root, what, rounds, seed):
     template = root / "template"
     written = _log(template, seed)
     names = sorted(path.name for path in template.joinpath("wal").iterdir())
-    where = {
-        name: [seq for seq, _ in iter_segment(template / "wal" / name)] for name in names
-    }
+    where = {name: [seq for seq, _ in iter_segment(template / "wal" / name)] for name in names}
     lost = 0
     for index in range(rounds):
         here = root / str(index)

@@ -52,7 +52,7 @@ def kill(root, durability, rounds, seed):
     seen, rows, acknowledged = set(), 0, 0
     for index in range(rounds):
         child = Child(write_forever(root, durability, rng.random()))
-        numbers = kill_at_random(child, rng, numbers=60, seconds=0.04)
+        numbers = kill_at_random(child, rng, numbers=40, seconds=0.03)
         told = max(numbers, default=-1)
         found = read_back(root, seen)
         assert len(found) <= 1, f"round {index}: {found.keys()}"
@@ -138,6 +138,7 @@ def forks(root, durability, rounds, seed):
             while not stop.is_set():
                 log.decision("p", f"thread {place}")
                 made[place] += 1
+                time.sleep(0.0002)
 
         threads = [threading.Thread(target=work, args=(place,)) for place in range(3)]
         for thread in threads:

@@ -73,9 +73,7 @@ def processes(root, count, rounds, seed):
     said = sorted(
         [row.response for _, row in rows if row.kind == "decision"] for rows in found.values()
     )
-    assert said == sorted(
-        [[], *([f"{number}.{i}" for i in range(50)] for number in range(count))]
-    )
+    assert said == sorted([[], *([f"{number}.{i}" for i in range(50)] for number in range(count))])
     (episode,) = simtune.read(root).episodes()
     responses = [decision.response for decision in episode.decisions]
     assert sorted(responses) == sorted(response for one in said for response in one)

@@ -88,7 +88,7 @@ def test_a_compactor_of_many_files_killed_at_every_step():
 
 
 def test_a_log_torn_at_every_byte():
-    """Injected: the last segment is cut off at each byte.
+    """Injected: a segment is cut off at each byte.
 
     Must hold: exactly the records before the cut are read.
     """

@@ -17,8 +17,8 @@ from read_back import said, wait_until
 
 import simtune
 from simtune import config
-from simtune.errors import BackpressureError, CaptureError, OptionError
-from simtune.recording import seal, segments
+from simtune.errors import BackpressureError, CaptureError, OptionError, RecordSizeError
+from simtune.recording import recorder, seal, segments
 from simtune.recording.guard import failures
 from simtune.recording.recorders import active
 from simtune.recording.segments import iter_segment, sealed_segments
@@ -91,8 +91,12 @@ def test_segments_rotate_by_age(store, monkeypatch):
 def test_the_settings_are_checked(store):
     with pytest.raises(OptionError, match="durability"):
         simtune.configure(durability="eternal")
-    with pytest.raises(OptionError, match="local directory"):
-        simtune.configure(root="s3://bucket/store")
+    with pytest.raises(OptionError, match="backlog_bytes is too small"):
+        simtune.configure(backlog_bytes=0)
+    limits = {"buffer_bytes": 10**6, "backlog_bytes": 10**9, "record_bytes": 10**5}
+    found = simtune.configure(**limits, compactor="none")
+    assert {name: getattr(found, name) for name in limits} == limits
+    assert found.compactor == "none"
     assert simtune.configure(durability="os").durability == "os"
     assert config.current().backpressure == "block"
 
@@ -142,6 +146,84 @@ def test_block_waits_and_loses_nothing(store, monkeypatch):
         assert not done.wait(0.1)
     worker.join()
     assert [row.response for row in store.rows("decision")] == [str(i) for i in range(100)]
+
+
+def test_a_row_over_the_size_limit_is_counted_and_the_next_one_is_kept(store, monkeypatch):
+    use(monkeypatch, record_bytes=1000)
+    log = simtune.episode()
+    with pytest.warns(RuntimeWarning, match=r"(?s)RecordSizeError: .*at most 1000.*got: 2\d\d\d"):
+        assert log.decision("p" * 2000, "large") == ""
+    assert failures() == {"RecordSizeError": 1}
+    log.decision("p", "small")
+    assert [row.response for row in store.rows("decision")] == ["small"]
+    use(monkeypatch, record_bytes=1000, backpressure="raise")
+    with pytest.raises(RecordSizeError):
+        simtune.episode().decision("p" * 2000, "large")
+
+
+def test_rows_that_the_disk_no_longer_gives_back_are_said(store, monkeypatch):
+    """A sync fails, and then the pages it was for cannot be read: capture goes on behind them."""
+    log = simtune.episode()
+    log.decision("p", "safe")
+    simtune.flush()
+    log.decision("p", "lost")
+    disk = FullDisk(monkeypatch, call="fdatasync", code=errno.EIO)
+    with pytest.raises(CaptureError, match="Input/output"):
+        simtune.flush()
+    disk.full = False
+    monkeypatch.setattr(segments.os, "pread", lambda fd, size, offset: b"\0" * size)
+    with pytest.raises(CaptureError, match="up to 1 records, not yet synced, can no"):
+        simtune.flush()
+    log.decision("p", "later")
+    assert [row.response for row in store.rows("decision")] == ["safe", "lost", "later"]
+
+
+def test_a_signal_handler_that_flushes_in_the_middle_of_a_write_does_not_hang(store, monkeypatch):
+    """As of a batch system's SIGTERM; what it captures itself is kept."""
+    simtune.configure(durability="disk")
+    log = simtune.episode()
+    log.decision("p", "first")
+    real, told = os.fdatasync, []
+
+    def handler(*_):
+        log.decision("p", "of the handler")
+        with pytest.raises(CaptureError, match="signal handler"):
+            simtune.flush()
+        told.append(True)
+
+    def interrupted(fd):
+        if not told:
+            signal.raise_signal(signal.SIGUSR1)
+        real(fd)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    monkeypatch.setattr(segments.os, "fdatasync", interrupted)
+    try:
+        with pytest.warns(RuntimeWarning, match="signal handler"):
+            log.decision("p", "interrupted")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert told
+    responses = [row.response for row in store.rows("decision")]
+    assert responses == ["first", "interrupted", "of the handler"]
+
+
+def test_out_of_memory_in_the_flusher_loses_nothing(store, monkeypatch):
+    log = simtune.episode()
+    log.decision("p", "0")
+    simtune.flush()
+    real = recorder.Recorder._write
+    monkeypatch.setattr(recorder.Recorder, "_write", _out_of_memory)
+    log.decision("p", "1")
+    wait_until(lambda: active()._news)
+    monkeypatch.setattr(recorder.Recorder, "_write", real)
+    with pytest.warns(RuntimeWarning, match="MemoryError"):
+        log.decision("p", "2")
+    assert [row.response for row in store.rows("decision")] == ["0", "1", "2"]
+
+
+def _out_of_memory(*_, **__):
+    raise MemoryError
 
 
 class FullDisk:
@@ -313,7 +395,7 @@ def _in_child(root):
     simtune.episode().decision("p", "from a process pool")
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_multiprocessing_child_flushes_at_its_end(store, method):
     child = multiprocessing.get_context(method).Process(target=_in_child, args=(str(store.root),))
     child.start()
@@ -377,6 +459,50 @@ def test_an_ordinary_exit_flushes_and_later_captures_are_still_kept(store):
         "before the flush",
         "after the flush",
     ]
+
+
+LEFT_RUNNING = """
+import os, sys, threading, time, simtune
+simtune.configure(root=sys.argv[1])
+log = simtune.episode()
+def work(number):
+    while True:
+        log.decision("p", str(number))
+for number in range(3):
+    threading.Thread(target=work, args=(number,), daemon=True).start()
+time.sleep(0.2)
+log.decision("p", "last of the main thread")
+"""
+
+
+def test_daemon_threads_that_capture_to_the_end_do_not_break_it(store):
+    """The interpreter shuts down under them; the log ends in whole records without a gap."""
+    with run_python(LEFT_RUNNING, store.root) as child:
+        assert child.wait(timeout=60) == 0
+    items = store.items()
+    assert [int(id_.split("-")[1]) for id_, _ in items] == list(range(len(items)))
+    assert "last of the main thread" in [row.response for _, row in items]
+
+
+OS_EXIT = """
+import os, sys, simtune
+simtune.configure(root=sys.argv[1], durability=sys.argv[2])
+log = simtune.episode()
+for number in range(20):
+    log.decision("p", str(number))
+    if number == 9:
+        simtune.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("durability", "least"), [("buffered", 10), ("os", 20), ("disk", 20)])
+def test_os_exit_loses_no_more_than_what_was_not_flushed(store, durability, least):
+    with run_python(OS_EXIT, store.root, durability) as child:
+        assert child.wait() == 0
+    responses = [row.response for row in store.rows("decision")]
+    assert responses == [str(number) for number in range(len(responses))]
+    assert len(responses) >= least
 
 
 def test_the_callers_time_is_microseconds(store):

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from simtune.recording.frames import encode_frame, is_seal
 from simtune.recording.segments import (
     Segment,
     iter_segment,
+    remove_abandoned,
     sealed_segments,
     segment_header,
     segment_path,
@@ -196,24 +198,87 @@ def test_no_end_of_a_record_passes_for_a_seal():
         assert not is_seal(frame[-16:])
 
 
+def test_a_header_that_names_another_segment_is_refused(wal):
+    path = make(wal, some_rows(1))
+    for name in (f"{WRITER}-00000001.wal", f"{'f' * 16}-00000000.wal"):
+        other = wal / name
+        other.write_bytes(path.read_bytes())
+        with pytest.raises(CorruptError, match="does not belong under its name"):
+            segment_header(other)
+
+
+@pytest.mark.parametrize("writer", ["../../../etc/pas", "0011223344556677/", "", "X" * 16])
+def test_a_writers_id_cannot_leave_the_directory(wal, writer):
+    with pytest.raises(CorruptError, match="no writer's id"):
+        segment_path(wal, writer, 0)
+
+
+def test_what_a_killed_writer_left_half_made_is_removed(wal):
+    """Old and unlocked goes; young, locked, or of another name stays."""
+    old, young, held = (wal / f"{WRITER}-{segno:08d}.new" for segno in range(3))
+    foreign = wal / "mine.new"
+    for path in (old, young, held, foreign):
+        path.write_bytes(b"SIMTUNE1")
+        os.utime(path, (0, 0))
+    os.utime(young)
+    with open(held, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert remove_abandoned(wal.parent) == 1
+    assert sorted(wal.iterdir()) == sorted([young, held, foreign])
+    assert remove_abandoned(wal.parent / "nothing") == 0
+
+
+def test_the_first_capture_of_a_process_removes_what_was_abandoned(tmp_path):
+    root = tmp_path / "store"
+    wal_directory(root).mkdir(parents=True)
+    abandoned = wal_directory(root) / f"{WRITER}-00000000.new"
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    open_episode(env="e", root=str(root)).finish()
+    seal(root)
+    assert not abandoned.exists()
+
+
+def test_a_segment_is_made_although_an_attempt_before_left_a_locked_file(wal):
+    left = wal / f"{WRITER}-00000000.new"
+    with open(left, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        path = make(wal, some_rows(2))
+    assert len(read(path)) == 2
+    assert not left.exists()
+
+
+def test_a_write_done_twice_is_there_once(wal):
+    """A Ctrl-C after the last byte of a write, before the write is known to be done."""
+    segment = Segment(wal, writer=WRITER, segno=0, first_seq=0)
+    frames = [encode_frame(seq, encode(row)) for seq, row in enumerate(some_rows(3))]
+    end = segment.end
+    segment.write(b"".join(frames[:2]), 2)
+    segment.end = end
+    segment.write(b"".join(frames), 3)
+    segment.seal()
+    assert [seq for seq, _ in iter_segment(segment.path)] == [0, 1, 2]
+
+
 def test_a_store_without_a_log_has_no_segments(tmp_path):
     assert sealed_segments(tmp_path) == []
 
 
-def test_nobody_else_can_read_the_log(tmp_path):
-    root = tmp_path / "store"
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_nobody_else_can_read_the_log(tmp_path, mask):
+    """Whatever the umask, and for parents that had to be made too."""
+    root = tmp_path / "made" / "store"
+    before = os.umask(mask)
+    try:
+        _capture_and_seal(root)
+    finally:
+        os.umask(before)
+    (segment,) = (root / "wal").glob("*.wal")
+    made = [root.parent, root, root / "wal", segment]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700, 0o700, 0o700, 0o600]
+
+
+def _capture_and_seal(root):
     log = open_episode(env="e", root=str(root))
     log.finish(terminated=True)
     seal(root)
-    (segment,) = (root / "wal").glob("*.wal")
-    modes = [path.stat().st_mode & 0o777 for path in (root, root / "wal", segment)]
-    assert modes == [0o700, 0o700, 0o600]
-
-
-def test_finished_segments_of_a_writer_are_its_first_ones(wal, tmp_path):
-    for segno in range(4):
-        Segment(wal, writer=WRITER, segno=segno, first_seq=segno).close()
-    with open(segment_path(wal, WRITER, 2)) as written:
-        fcntl.flock(written, fcntl.LOCK_EX)
-        assert sealed_segments(tmp_path) == [segment_path(wal, WRITER, n) for n in range(2)]
-    assert sealed_segments(tmp_path) == [segment_path(wal, WRITER, n) for n in range(4)]
