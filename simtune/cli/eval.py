@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num-envs", type=int, default=32, metavar="N", help="environments stepped together")
     add("--temperature", type=float, default=1.0, metavar="X", help="of the sampled runs")
     add("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer")
+    add(
+        "--decision",
+        choices=["generate", "choose"],
+        help="how policies decide (default: as the first adapter was trained, else generate)",
+    )
+    add("--history", metavar="N", help="earlier turns in the chat: a number, or full")
     add("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="plugin to load")
     add("--json", action="store_true", help="print JSON")
 
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
                         seed=args.seed,
                         label=f"{label} {decoding}",
                         num_envs=args.num_envs,
+                        history=args.history,
                         on_episode=lambda _: progress.advance(),
                     )
                 )
@@ -92,6 +99,7 @@ def _contenders(args: argparse.Namespace) -> list[tuple[str, Callable[[], Any]]]
     records = {name: registry.get(name) for name in wanted if name != BASE}
     base = args.llm_path or _common_base(list(records.values()))
     check_model(base)
+    _as_trained(args, list(records.values()))
     found: list[tuple[str, Callable[[], Any]]] = []
     for name in wanted:
         record = records.get(name)
@@ -112,6 +120,16 @@ def _common_base(records: Sequence[ModelRecord]) -> str:
     return bases[0]
 
 
+def _as_trained(args: argparse.Namespace, records: Sequence[ModelRecord]) -> None:
+    """Fill in how all policies are asked, where that was not said: as the first was trained."""
+    trained = records[0].parameters if records else {}
+    if args.decision is None:
+        args.decision = trained.get("decision", "generate")
+    if args.history is None:
+        args.history = trained.get("history")
+    args.length_normalised = bool(trained.get("length_normalised", False))
+
+
 def _load(args: argparse.Namespace, base: str, adapter: Any) -> Any:
     from simtune.policy.local import LocalPolicy
 
@@ -121,6 +139,8 @@ def _load(args: argparse.Namespace, base: str, adapter: Any) -> Any:
         temperature=args.temperature,
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
+        decision=args.decision,
+        length_normalised=args.length_normalised,
     )
 
 

@@ -48,6 +48,7 @@ def evaluate(
     seed: int = 0,
     label: str = "policy",
     num_envs: int = 32,
+    history: int | str | None = None,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> Evaluation:
     """Play episodes with a policy, capture nothing, and summarise them.
@@ -59,6 +60,7 @@ def evaluate(
         seed: the same seed gives every policy the same episodes.
         label: name of the policy in tables.
         num_envs: environments stepped together.
+        history: earlier turns in the chats; None leaves it to the environment.
         on_episode: called as each episode ends.
 
     Raises:
@@ -73,6 +75,7 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         num_envs=min(num_envs, episodes),
+        history=history,
         capture=False,
         on_episode=on_episode,
     )

@@ -1,10 +1,13 @@
 """`simtune eval` with a small model of random weights in a real environment."""
 
+import argparse
 import json
 
 import pytest
 
 from simtune.cli import main as frame
+from simtune.cli.eval import _as_trained, add_arguments
+from simtune.registry import ModelRecord
 
 LAKE = "simtune.gym.frozenlake:random_map"
 
@@ -48,6 +51,28 @@ def test_policies_side_by_side_are_paired(base, capsys):
     assert lines[6] == "base greedy - base greedy: return 0.000 [0.000, 0.000]"
 
 
+def test_policies_that_choose_are_always_valid(base, capsys):
+    assert run("--env", LAKE, "--llm-path", base, "--decision", "choose", "--json") == 0
+    for each in json.loads(capsys.readouterr().out)["policies"]:
+        assert each["valid_rate"] == 1
+
+
+def test_policies_are_asked_as_the_first_adapter_was_trained():
+    trained = ModelRecord(
+        **dict.fromkeys(("id", "name", "base_model", "method", "path", "created_at"), "m"),
+        **{"type": "fine_tuned", "version": 1, "size_bytes": 0, "weights_sha256": ""},
+        parameters={"decision": "choose", "length_normalised": True, "history": "full"},
+    )
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    said = parser.parse_args(["--env", LAKE])
+    _as_trained(said, [trained])
+    assert (said.decision, said.length_normalised, said.history) == ("choose", True, "full")
+    said = parser.parse_args(["--env", LAKE, "--decision", "generate", "--history", "0"])
+    _as_trained(said, [trained])
+    assert (said.decision, said.history) == ("generate", "0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -56,6 +81,7 @@ def test_policies_side_by_side_are_paired(base, capsys):
         (["--env", LAKE, "--env-arg", "size"], "--env-arg takes NAME=VALUE"),
         (["--env", LAKE, "--model", "sft-unknown"], "sft-unknown"),
         (["--env", LAKE, "--num-envs", "0"], "at least 1"),
+        (["--env", LAKE, "--history", "some"], "history cannot be used"),
         ([], "--env"),
     ],
 )
