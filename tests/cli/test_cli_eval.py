@@ -60,7 +60,10 @@ def test_policies_that_choose_are_always_valid(base, capsys):
 def test_policies_are_asked_as_the_first_adapter_was_trained():
     trained = ModelRecord(
         **dict.fromkeys(("id", "name", "base_model", "method", "path", "created_at"), "m"),
-        **{"type": "fine_tuned", "version": 1, "size_bytes": 0, "weights_sha256": ""},
+        type="fine_tuned",
+        version=1,
+        size_bytes=0,
+        weights_sha256="",
         parameters={"decision": "choose", "length_normalised": True, "history": "full"},
     )
     parser = argparse.ArgumentParser()
