@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+import pyarrow as pa
 
 from simtune.errors import CorruptError, DataError
 from simtune.recording.segments import iter_logged, sealed_segments, segment_header
@@ -20,6 +22,7 @@ from simtune.store.schema import ROW_GROUP_ROWS, ROWS, parquet_writer
 
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 _GROUP_ROWS: Final = 128 * 1024
+_BATCH_ROWS: Final = 1024
 
 
 class CompactionReport(msgspec.Struct, kw_only=True):
@@ -134,5 +137,12 @@ def _read_segment(segment: _Segment, entries: list[Entry]) -> bool:
 def _write(entries: list[Entry], file: BinaryIO) -> None:
     entries.sort(key=lambda entry: (entry.episode_id, entry.step, entry.seq, entry.writer_id))
     with parquet_writer(file, ROWS) as writer:
-        for start in range(0, len(entries), ROW_GROUP_ROWS):
-            writer.write_batch(record_batch(entries[start : start + ROW_GROUP_ROWS]))
+        for group in _slices(entries, ROW_GROUP_ROWS):
+            # Rows stay in the processor's cache while all their columns are made.
+            batches = [record_batch(rows) for rows in _slices(group, _BATCH_ROWS)]
+            writer.write_table(pa.Table.from_batches(batches), row_group_size=ROW_GROUP_ROWS)
+
+
+def _slices(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]

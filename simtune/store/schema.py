@@ -109,6 +109,9 @@ _ENCODINGS: Final = {
     "choice_logprobs.list.element": "BYTE_STREAM_SPLIT",
 }
 
+_UNCOMPARED: Final = frozenset({"response", "parsed", "observation", "metadata", "extra", "error"})
+"""Texts that nobody selects by range: their least and greatest would only swell the footer."""
+
 
 def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
     """Open a Parquet writer with the pinned encodings.
@@ -124,6 +127,11 @@ def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
         compression="zstd",
         compression_level=1,
         use_dictionary=[path for path in _DICTIONARY if path.split(".")[0] in own],
+        write_statistics=[
+            field.name
+            for field in schema
+            if not pa.types.is_list(field.type) and field.name not in _UNCOMPARED
+        ],
         column_encoding={k: v for k, v in _ENCODINGS.items() if k.split(".")[0] in own},
         dictionary_pagesize_limit=_DICTIONARY_PAGE_BYTES,
         sorting_columns=pq.SortingColumn.from_ordering(ROWS, SORT_ORDER)

@@ -113,6 +113,14 @@ def test_encodings_compression_and_page_index(part):
     ]
 
 
+def test_only_columns_that_rows_are_selected_by_have_statistics(part):
+    group = pq.read_metadata(part).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    known = {column.path_in_schema for column in columns if column.is_stats_set}
+    texts = {"response", "parsed", "observation", "metadata", "extra", "error"}
+    assert known == {field.name for field in ROWS if not pa.types.is_list(field.type)} - texts
+
+
 def test_rows_are_sorted_and_identified(part):
     table = pq.read_table(part, columns=["episode_id", "step", "kind", "decision_id", "seq"])
     assert [tuple(row.values()) for row in table.to_pylist()] == [
