@@ -1,12 +1,13 @@
 """How a Parquet file takes the place of log segments: all of it or nothing, whatever happens.
 
     1. `_staging/<part>`          the rows, on stable storage
-    2. `_staging/<part>.intent`   {final, inputs, damaged}, on stable storage
-    3. rename into `data/v1/`     THE COMMIT POINT, directory on stable storage
+    2. `_staging/<part>.intent`   {final, size, inputs, damaged}, on stable storage
+    3. into `data/v1/`            THE COMMIT POINT: a rename, or what `placing` does for a URL
     4. remove the inputs, directory on stable storage, then the intent
 
 `recover` decides by whether the final file exists: if so it finishes step 4, else it discards 1 and
-2. Killed at any point, no row is lost and none is there twice. Call both with the compactor's lock.
+2. A store behind a URL has 1, 2 and 4 on this host. Killed at any point, no row is lost and none is
+there twice. Call both with the compactor's lock.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from simtune.store.layout import (
     make_directory,
     part_name,
 )
+from simtune.store.placing import discard, is_placed, place, prepare
+from simtune.store.remote import AnyPath
+from simtune.store.roots import Root
 
 _SEGMENT: Final = re.compile(r"[0-9a-f]{16}-\d{8,}\.wal")
 _INTENT: Final = ".intent"
@@ -41,6 +45,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         final: name of the Parquet file in `data/v1/`.
+        size: of the file, where it goes behind a URL.
         inputs: names of log segments whose rows are all in it, to be removed.
         damaged: names of log segments of which only the part before the damage is in it, to be
             set aside as `<name>.damaged`.
@@ -49,41 +54,46 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     final: str
     inputs: list[str]
     damaged: list[str]
+    size: int | None = None
 
 
 def publish(
-    root: Path,
+    root: Root,
     write: Callable[[BinaryIO], None],
     inputs: Sequence[Path],
     damaged: Sequence[Path] = (),
-) -> Path:
+) -> AnyPath:
     """Write one Parquet file and commit it in place of its inputs; returns its path."""
-    staging, data = root / STAGING, root / DATA
+    staging, data = root.local / STAGING, root.tables / DATA
     make_directory(staging)
-    make_directory(data)
+    prepare(data)
     name = part_name(data)
     with durable_file(staging / name) as file:
         write(file)
     intent = Intent(
-        final=name, inputs=[path.name for path in inputs], damaged=[path.name for path in damaged]
+        final=name,
+        inputs=[path.name for path in inputs],
+        damaged=[path.name for path in damaged],
+        size=(staging / name).stat().st_size if root.is_remote else None,
     )
     _write_intent(staging, intent)
-    os.rename(staging / name, data / name)
-    fsync_directory(data)
-    _finish(root, intent)
+    place(staging / name, data / name)
+    _finish(root.local, intent)
     return data / name
 
 
-def recover(root: Path) -> None:
+def recover(root: Root) -> None:
     """Bring a commit that was cut short to its end, or undo it."""
-    staging = root / STAGING
+    staging = root.local / STAGING
     if not staging.is_dir():
         return
     for path in sorted(staging.glob(f"*{_INTENT}")):
         intent = _read_intent(path)
-        if (root / DATA / intent.final).exists():
-            fsync_directory(root / DATA)
-            _finish(root, intent)
+        final = root.tables / DATA / intent.final
+        placed = is_placed(final, intent.size)
+        discard(final)
+        if placed:
+            _finish(root.local, intent)
         else:
             path.unlink()
     fsync_directory(staging)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from simtune.errors import CorruptError
 from simtune.store.layout import is_part_name
+from simtune.store.remote import AnyPath, RemotePath, is_unreachable, unreachable
 
 _GROUP_ROWS: Final = 1 << 20
 _GROUP_BYTES: Final = 4 << 30
@@ -29,12 +30,14 @@ READ_BUFFER: Final = 1 << 18
 """Bytes of a column that are held while a file is read batch by batch."""
 
 
-def part_files(directory: Path) -> list[Path]:
+def part_files(directory: AnyPath) -> list[AnyPath]:
     """The Parquet files of a directory, by name; none where it does not exist.
 
     Raises:
         CorruptError: one is a link to somewhere else.
     """
+    if isinstance(directory, RemotePath):
+        return [*sorted(path for path in directory.iterdir() if is_part_name(path.name))]
     if not directory.is_dir():
         return []
     found = sorted(path for path in directory.iterdir() if is_part_name(path.name))
@@ -46,15 +49,17 @@ def part_files(directory: Path) -> list[Path]:
                 got=f"a link to {path.resolve()}",
                 fix="copy the file into the store, or remove the link",
             )
-    return found
+    return [*found]
 
 
 @contextmanager
-def reading(path: Path | str) -> Iterator[None]:
+def reading(path: AnyPath | str) -> Iterator[None]:
     """Turn whatever a broken file raises inside into a CorruptError that names it."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(path, RemotePath) and is_unreachable(error):
+            raise unreachable(path, error) from error
         raise CorruptError(
             f"{path} cannot be read",
             expected="a Parquet file of simtune's format 1 whose pages pass their checksums",
@@ -64,7 +69,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def open_part(
-    path: Path,
+    path: AnyPath,
     schema: pa.Schema | None,
     *,
     metadata: pq.FileMetaData | None = None,
@@ -83,7 +88,7 @@ def open_part(
     """
     with reading(path):
         file = pq.ParquetFile(
-            path,
+            path.open() if isinstance(path, RemotePath) else path,
             metadata=metadata,
             read_dictionary=list(dictionaries),
             buffer_size=buffer_size,
@@ -103,13 +108,13 @@ def open_part(
     return file
 
 
-def columns_of(path: Path) -> pa.Schema:
+def columns_of(path: AnyPath) -> pa.Schema:
     """The columns that a file has, whatever they are."""
     with open_part(path, None) as file, reading(path):
         return file.schema_arrow.remove_metadata()
 
 
-def _check_columns(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
+def _check_columns(path: AnyPath, file: pq.ParquetFile, schema: pa.Schema) -> None:
     with reading(path):
         found = file.schema_arrow.remove_metadata()
     if not found.equals(schema.remove_metadata()):
@@ -121,7 +126,7 @@ def _check_columns(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
         )
 
 
-def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
+def _check_sizes(path: AnyPath, metadata: pq.FileMetaData) -> None:
     rows = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -132,7 +137,7 @@ def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
         raise _declared(path, f"{metadata.num_rows} rows in row groups of {rows}")
 
 
-def _declared(path: Path, got: str) -> CorruptError:
+def _declared(path: AnyPath, got: str) -> CorruptError:
     return CorruptError(
         f"{path} declares sizes that no store has",
         expected=f"row groups of at most {_GROUP_ROWS} rows and {_GROUP_BYTES} bytes",
@@ -141,13 +146,13 @@ def _declared(path: Path, got: str) -> CorruptError:
     )
 
 
-def read_part(path: Path, schema: pa.Schema) -> pa.Table:
+def read_part(path: AnyPath, schema: pa.Schema) -> pa.Table:
     """All of a file."""
     with open_part(path, schema) as file, reading(path):
         return file.read()
 
 
-def dataset(paths: Sequence[Path], schema: pa.Schema) -> ds.Dataset:
+def dataset(paths: Sequence[AnyPath], schema: pa.Schema) -> ds.Dataset:
     """The files as one dataset for a query engine, checksums verified."""
     options = ds.ParquetFragmentScanOptions(
         page_checksum_verification=True,
@@ -155,4 +160,9 @@ def dataset(paths: Sequence[Path], schema: pa.Schema) -> ds.Dataset:
         thrift_container_size_limit=_FOOTER_ITEMS,
     )
     file_format = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    return ds.dataset([str(path) for path in paths], schema=schema, format=file_format)
+    filesystem = next((path.filesystem for path in paths if isinstance(path, RemotePath)), None)
+    if isinstance(filesystem, pafs.PyFileSystem):
+        # A scan's read-ahead may outlive the interpreter, which must not call into Python then.
+        return ds.dataset([read_part(path, schema) for path in paths], schema=schema)
+    names = [path.path if isinstance(path, RemotePath) else str(path) for path in paths]
+    return ds.dataset(names, schema=schema, format=file_format, filesystem=filesystem)

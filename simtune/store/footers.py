@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simtune.store.files import READ_BUFFER, open_part, reading
+from simtune.store.remote import AnyPath
 from simtune.store.schema import ROWS
 
 _DICTIONARIES: Final = ("episode_id", "kind")
@@ -61,7 +61,7 @@ class Part(NamedTuple):
     """
 
     begun: int
-    path: Path
+    path: AnyPath
     ended: int
     groups: list[Group]
     metadata: pq.FileMetaData
@@ -72,13 +72,13 @@ class Part(NamedTuple):
         return min((group.episodes.low or "" for group in self.groups), default="")
 
 
-def read_footers(files: Iterable[Path]) -> list[Part]:
+def read_footers(files: Iterable[AnyPath]) -> list[Part]:
     """The files that have rows, those with the earliest rows first."""
     parts = [_part(path) for path in files]
     return sorted((part for part in parts if part.groups), key=lambda part: part[:2])
 
 
-def _part(path: Path) -> Part:
+def _part(path: AnyPath) -> Part:
     with open_part(path, ROWS) as file, reading(path):
         metadata = file.metadata
         groups = [_group(number, metadata) for number in range(metadata.num_row_groups)]

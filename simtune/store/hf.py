@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from simtune.errors import MissingExtraError
+from simtune.store.remote import AnyPath
 from simtune.store.schema import ROWS
 
 
-def cache_key(files: Sequence[Path], where: str | None) -> str:
+def cache_key(files: Sequence[AnyPath], where: str | None) -> str:
     """The same for the same decisions: the files' names and sizes, and the condition."""
     said = [f"{path.resolve()} {path.stat().st_size}" for path in sorted(files)]
     return hashlib.sha256("\n".join([*said, repr(where)]).encode()).hexdigest()[:24]

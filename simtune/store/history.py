@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from simtune.errors import CorruptError
 from simtune.recording.encoding import LoggedRow
-from simtune.recording.segments import iter_logged, segment_path
+from simtune.recording.segments import iter_logged
 from simtune.store.assembly import PlainRow, plain_rows
 from simtune.store.convert import Entry, record_batch
 from simtune.store.cursor import Cursor
@@ -19,6 +19,7 @@ from simtune.store.files import open_part, reading
 from simtune.store.layout import DATA
 from simtune.store.live_log import LiveLog
 from simtune.store.part_feed import all_parts, untaken
+from simtune.store.remote import AnyPath
 from simtune.store.schema import ROWS
 
 _CHUNK: Final = 2048
@@ -29,12 +30,14 @@ class History:
     """The rows of a store that lie behind a cursor.
 
     Args:
-        root: the store.
+        root: where the tables of the store are.
+        log: directory of its log; None where only the files count.
         cursor: up to where.
     """
 
-    def __init__(self, root: Path, cursor: Cursor) -> None:
+    def __init__(self, root: AnyPath, log: Path | None, cursor: Cursor) -> None:
         self._root = root
+        self._log = log
         self._cursor = cursor
 
     def started(self) -> dict[str, str]:
@@ -105,13 +108,13 @@ class History:
         return pc.invert(untaken(rows, taken))
 
     def _logged(self) -> Iterator[pa.Table]:
-        log = LiveLog(self._root)
+        log = LiveLog(self._log)
         log.look()
         for writer in log.writers.keys() & self._cursor.writers.keys():
             end = self._cursor.writers[writer].next_seq
             for segno in log.writers[writer]:
                 entries: list[Entry] = []
-                for seq, row in _sound(segment_path(log.directory, writer, segno)):
+                for seq, row in _sound(log.path(writer, segno)):
                     if seq >= end:
                         break
                     entries.append(Entry(row.episode_id, row.step, seq, writer, row))
@@ -142,7 +145,7 @@ def _having(rows: pa.Table, column: str | None, values: pa.Array | None) -> pa.T
 
 
 def _groups(
-    path: Path, names: list[str], column: str | None, values: pa.Array | None
+    path: AnyPath, names: list[str], column: str | None, values: pa.Array | None
 ) -> Iterator[pa.Table]:
     with open_part(path, ROWS) as file:
         for number in range(file.num_row_groups):

@@ -23,6 +23,8 @@ from simtune.store.footers import Part, read_footers, read_groups
 from simtune.store.identities import Identities
 from simtune.store.json_rows import decode_rows
 from simtune.store.layout import DATA, locked, make_directory, store_root
+from simtune.store.remote import AnyPath
+from simtune.store.roots import Root
 from simtune.store.schema import ROW_GROUP_ROWS, ROWS, SORT_ORDER, parquet_writer
 
 _PART_ROWS: Final = 4 * ROW_GROUP_ROWS
@@ -101,7 +103,7 @@ def import_tables(root: str | os.PathLike[str], tables: Iterable[pa.Table]) -> I
     compact(path)
     episodes: set[str] = set()
     with locked(path, "compactor"):
-        recover(path)
+        recover(Root(path, path))
         known = _known(path)
         for rows in in_groups(tables, _PART_ROWS):
             _check(rows)
@@ -115,13 +117,13 @@ def import_tables(root: str | os.PathLike[str], tables: Iterable[pa.Table]) -> I
     return report
 
 
-def _publish(root: Path, rows: pa.Table) -> Path:
+def _publish(root: Path, rows: pa.Table) -> AnyPath:
     def write(file: BinaryIO) -> None:
         with parquet_writer(file, ROWS) as writer:
             writer.add_key_value_metadata({"simtune.origin": "import"})
             writer.write_table(rows.sort_by(list(SORT_ORDER)), row_group_size=ROW_GROUP_ROWS)
 
-    return publish(root, write, [])
+    return publish(Root(root, root), write, [])
 
 
 def _known(root: Path) -> Identities:

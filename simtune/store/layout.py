@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from simtune.errors import OptionError
+from simtune.recording.spool import is_url, remembered_url
+from simtune.store.remote import AnyPath
 
 DATA: Final = Path("data/v1")
 SCORES: Final = Path("scores/v1")
@@ -26,10 +28,19 @@ _PART: Final = re.compile(r"part-([0-9a-f]{16})-(\d{10})\.parquet")
 
 
 def store_root(root: str | os.PathLike[str]) -> Path:
-    """The root as a path; a URL is refused in plain words."""
+    """The root as a path, for what is done to local stores only; see `roots` for the rest.
+
+    Raises:
+        OptionError: it is a URL, or the local directory of a store behind one.
+    """
     text = os.fspath(root)
-    if "://" in text:
-        raise OptionError("a store is read from a local directory", expected="a path", got=text)
+    if is_url(text) or remembered_url(text) is not None:
+        raise OptionError(
+            "this is done to a store in a local directory",
+            expected="a path",
+            got=text.split("?")[0].rpartition("@")[2],
+            fix="copy data/ and scores/ of the remote store into a directory",
+        )
     return Path(text)
 
 
@@ -56,15 +67,15 @@ def part_number(name: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def part_name(directory: Path) -> str:
+def part_name(directory: AnyPath) -> str:
     """The next free `part-<compactor_id>-<n>.parquet` of this process in a directory."""
     taken = [int(match[2]) for match in _own_parts(directory)]
     return f"part-{compactor_id()}-{max(taken, default=-1) + 1:010d}.parquet"
 
 
-def _own_parts(directory: Path) -> Iterator[re.Match[str]]:
-    for name in os.listdir(directory):
-        match = _PART.fullmatch(name)
+def _own_parts(directory: AnyPath) -> Iterator[re.Match[str]]:
+    for path in directory.iterdir():
+        match = _PART.fullmatch(path.name)
         if match and match[1] == compactor_id():
             yield match
 

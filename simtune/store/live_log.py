@@ -22,7 +22,6 @@ from simtune.recording.segments import (
     SEGMENT_NAME,
     segment_header,
     segment_path,
-    wal_directory,
 )
 from simtune.store.convert import Entry
 from simtune.store.cursor import Position
@@ -49,14 +48,14 @@ class LiveLog:
     """What the log directory of a store held at the last `look`.
 
     Attributes:
-        directory: where the segments lie.
+        directory: where the segments lie; None where only files are followed.
         writers: the writers that have segments, and the numbers of these, rising.
         missed: a segment was gone when it was to be read; look again.
         unreadable: segments whose header cannot be read, and why; their rows are not seen.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.directory = wal_directory(root)
+    def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
         self._begins: dict[tuple[str, int], int] = {}
         self._seen: dict[str, tuple[int, int, int, int]] = {}
         self.writers: dict[str, list[int]] = {}
@@ -67,10 +66,10 @@ class LiveLog:
         """List the segments; `also` keeps those of the last look beside the ones found now."""
         if not also:
             self.writers, self.missed = {}, False
-        try:
-            names = listdir(self.directory)
-        except FileNotFoundError:
-            names = []
+        names: list[str] = []
+        if self.directory is not None:
+            with contextlib.suppress(FileNotFoundError):
+                names = listdir(self.directory)
         for match in filter(None, map(SEGMENT_NAME.fullmatch, names)):
             segnos = self.writers.setdefault(match["writer"], [])
             if int(match["segno"]) not in segnos:
@@ -82,6 +81,11 @@ class LiveLog:
         self._seen = {
             writer: state for writer, state in self._seen.items() if writer in self.writers
         }
+
+    def path(self, writer: str, segno: int) -> Path:
+        """Where a segment lies."""
+        assert self.directory is not None  # where there is none, there are no segments
+        return segment_path(self.directory, writer, segno)
 
     def begins_above(self, writer: str, seq: int) -> int | None:
         """The least first sequence number above `seq` among a writer's segments."""
@@ -101,7 +105,7 @@ class LiveLog:
         if not holding:
             return None
         segno = holding[-1]
-        path = segment_path(self.directory, writer, segno)
+        path = self.path(writer, segno)
         try:
             found = os.stat(path)
             state = (segno, at.next_seq, found.st_ino, found.st_size)
@@ -123,7 +127,7 @@ class LiveLog:
         for segno in self.writers.get(writer, ()):
             begin = self._begins.get((writer, segno))
             if begin is None:
-                begin = self._begin_of(segment_path(self.directory, writer, segno))
+                begin = self._begin_of(self.path(writer, segno))
                 if begin is None:
                     continue
                 self._begins[writer, segno] = begin

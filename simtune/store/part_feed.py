@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from simtune.store.files import open_part, part_files, read_part, reading
 from simtune.store.layout import part_number
+from simtune.store.remote import AnyPath
 from simtune.store.schema import ROWS
 
 
@@ -25,7 +25,7 @@ class Feed(NamedTuple):
 
     compactor: str
     number: int
-    path: Path
+    path: AnyPath
 
 
 class PartFeed:
@@ -36,9 +36,9 @@ class PartFeed:
         waiting: the files not taken yet, by compactor, in the order of their numbers.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: AnyPath) -> None:
         self.directory = directory
-        self._spans: dict[Path, dict[str, tuple[int, int]]] = {}
+        self._spans: dict[AnyPath, dict[str, tuple[int, int]]] = {}
         self.waiting: dict[str, list[Feed]] = {}
 
     def look(self, taken: Mapping[str, int]) -> None:
@@ -104,7 +104,7 @@ class PartFeed:
         return rows.sort_by([("writer_id", "ascending"), ("seq", "ascending")])
 
 
-def all_parts(directory: Path) -> Iterator[Feed]:
+def all_parts(directory: AnyPath) -> Iterator[Feed]:
     """Every Parquet file in a directory."""
     for path in part_files(directory):
         compactor, number = part_number(path.name)
@@ -119,6 +119,6 @@ def untaken(rows: pa.Table, taken: Mapping[str, int]) -> pa.ChunkedArray:
     return pc.greater_equal(rows["seq"], pc.coalesce(begins.take(found), -1))
 
 
-def _keys(path: Path) -> pa.Table:
+def _keys(path: AnyPath) -> pa.Table:
     with open_part(path, ROWS) as file, reading(path):
         return file.read(columns=["writer_id", "seq"], use_threads=False)

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from simtune.store.files import dataset, part_files
 from simtune.store.footers import Part, read_footers
 from simtune.store.hf import cache_key, to_dataset
 from simtune.store.late import KEYS, LATE, add_late, fold, strays, total
-from simtune.store.layout import DATA, store_root
+from simtune.store.layout import DATA
 from simtune.store.lookup import (
     all_rewards,
     count_rewards,
@@ -33,6 +32,8 @@ from simtune.store.lookup import (
     rows_of,
 )
 from simtune.store.merge import merged
+from simtune.store.remote import AnyPath
+from simtune.store.roots import open_root
 from simtune.store.schema import ROWS, SORT_ORDER
 from simtune.store.scores import all_scores
 from simtune.store.summary import LIGHT, partial_summary, summarise
@@ -55,14 +56,16 @@ def read(root: str | os.PathLike[str]) -> Store:
     seconds), flush and end, or read the store themselves.
 
     Args:
-        root: directory of the store.
+        root: directory of the store, or its URL, such as `s3://bucket/prefix`.
 
     Raises:
         DataError: nothing has been captured there.
+        RemoteError: the URL cannot be reached, or refuses.
     """
-    path = store_root(root)
-    recording.seal(path)
-    report = compact(path)
+    where = open_root(root)
+    path = where.tables
+    recording.seal(where.local)
+    report = compact(root)
     for damaged in report.damaged:
         warnings.warn(
             f"{damaged}: a log segment fails its checksum; what follows the damage is not read",
@@ -80,7 +83,7 @@ def read(root: str | os.PathLike[str]) -> Store:
     return Store(path, files)
 
 
-def _what_is_there(root: Path) -> str:
+def _what_is_there(root: AnyPath) -> str:
     if not root.exists():
         return "no such directory"
     if not root.is_dir():
@@ -97,10 +100,10 @@ class Store:
     those written meanwhile are seen.
 
     Attributes:
-        root: directory of the store.
+        root: directory of the store, or what stands for its URL.
     """
 
-    def __init__(self, root: Path, files: Sequence[Path]) -> None:
+    def __init__(self, root: AnyPath, files: Sequence[AnyPath]) -> None:
         """Use `read`, which also brings in what the log holds."""
         self.root = root
         self._paths = files
@@ -111,7 +114,7 @@ class Store:
         return read_footers(self._paths)
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[AnyPath]:
         """The Parquet files that have rows, those with the earliest first."""
         return [part.path for part in self.parts]
 

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,12 +24,12 @@ from simtune.store.layout import (
     checked_name,
     compactor_id,
     durable_file,
-    fsync_directory,
     locked,
-    make_directory,
     part_name,
-    store_root,
 )
+from simtune.store.placing import place, prepare
+from simtune.store.remote import AnyPath
+from simtune.store.roots import Root, claimed, open_root
 from simtune.store.schema import ROW_GROUP_ROWS, parquet_writer
 from simtune.store.schema import SCORES as SCHEMA
 
@@ -61,22 +60,23 @@ def write_scores(root: str | os.PathLike[str], rows: Iterable[Score]) -> int:
     """Add scores to a store; durable, and all of a scorer's or none, on return.
 
     Args:
-        root: directory of the store.
+        root: directory of the store, or its URL; one host at a time writes a scorer's there.
         rows: the scores, of one scorer or of several.
 
     Returns:
         How many were written.
     """
-    path = store_root(root)
+    where = open_root(root)
     by_scorer: dict[str, list[Score]] = {}
     for row in rows:
         by_scorer.setdefault(checked_name(row.scorer, what="a scorer's name"), []).append(row)
     if by_scorer:
-        with locked(path, "scores"):
-            for unfinished in (path / STAGING).glob("*.scores"):
+        claimed(root)
+        with locked(where.local, "scores"):
+            for unfinished in (where.local / STAGING).glob("*.scores"):
                 unfinished.unlink()
             for scorer, scores in by_scorer.items():
-                _write_part(path, scorer, scores)
+                _write_part(where, scorer, scores)
     return sum(map(len, by_scorer.values()))
 
 
@@ -87,7 +87,7 @@ def all_scores(root: str | os.PathLike[str], scorer: str | None = None) -> pa.Ta
         root: directory of the store.
         scorer: only this one's; everyone's where None.
     """
-    path = store_root(root)
+    path = open_root(root).tables
     tables = [
         read_part(part, SCHEMA)
         for directory in _scorer_directories(path)
@@ -112,16 +112,15 @@ def version_key(version: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _scorer_directories(root: Path) -> list[Path]:
+def _scorer_directories(root: AnyPath) -> list[AnyPath]:
     directory = root / SCORES
-    if not directory.is_dir():
-        return []
-    return sorted(path for path in directory.iterdir() if path.is_dir())
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
 
 
-def _write_part(root: Path, scorer: str, scores: list[Score]) -> None:
-    directory = root / SCORES / scorer
-    make_directory(directory)
+def _write_part(root: Root, scorer: str, scores: list[Score]) -> None:
+    directory = root.tables / SCORES / scorer
+    prepare(directory)
     first = _next_seq(directory)
     now = time.time_ns() // 1000
     table = pa.Table.from_pydict(
@@ -139,14 +138,13 @@ def _write_part(root: Path, scorer: str, scores: list[Score]) -> None:
         schema=SCHEMA,
     )
     name = part_name(directory)
-    staged = root / STAGING / f"{scorer}-{name}.scores"
+    staged = root.local / STAGING / f"{scorer}-{name}.scores"
     with durable_file(staged) as file, parquet_writer(file, SCHEMA) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-    os.rename(staged, directory / name)
-    fsync_directory(directory)
+    place(staged, directory / name)
 
 
-def _next_seq(directory: Path) -> int:
+def _next_seq(directory: AnyPath) -> int:
     """One past the highest seq of a scorer, from the files' statistics."""
     position = SCHEMA.get_field_index("seq")
     highest = -1

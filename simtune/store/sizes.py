@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 import pyarrow.compute as pc
@@ -12,6 +11,8 @@ from simtune.recording.segments import wal_directory
 from simtune.store.footers import read_groups
 from simtune.store.layout import SCORES
 from simtune.store.reader import Store
+from simtune.store.remote import AnyPath
+from simtune.store.roots import open_root
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -53,7 +54,7 @@ def usage(store: Store) -> Usage:
         rows=rows,
         rows_per_file=rows / max(1, len(parts)),
         parquet_bytes=_size(store.files),
-        log_bytes=_size(wal_directory(store.root).glob("*")),
+        log_bytes=_size(wal_directory(open_root(store.root).local).glob("*")),
         score_bytes=_size((store.root / SCORES).glob("*/*.parquet")),
         prompt_tokens=tokens["prompt_token_ids"],
         sampled_tokens=tokens["token_ids"],
@@ -61,5 +62,5 @@ def usage(store: Store) -> Usage:
     )
 
 
-def _size(files: Iterable[Path]) -> int:
+def _size(files: Iterable[AnyPath]) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())

@@ -19,6 +19,9 @@ Why a row is handed out once, whatever is killed, compacted or restarted in betw
   second look, begun after the gap was noticed, does not find them either. Then they are nowhere:
   lost to damage, or taken before the writer's position was dropped.
 
+Behind a URL there are only files: the log of each host is on that host, and a cursor must hold
+wherever it is used. `writers` is then empty.
+
 No clock decides anything; the monotonic one paces the looks.
 """
 
@@ -38,21 +41,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simtune.errors import DataError, OptionError
+from simtune.recording.segments import wal_directory
 from simtune.records import Episode
 from simtune.store.convert import Entry, record_batch
 from simtune.store.cursor import Cursor, Position, as_cursor
 from simtune.store.history import History
 from simtune.store.late import fold, late_rewards
-from simtune.store.layout import DATA, store_root
+from simtune.store.layout import DATA
 from simtune.store.live_log import LiveLog
 from simtune.store.open_episodes import OpenEpisodes
 from simtune.store.part_feed import Feed, PartFeed
+from simtune.store.remote import AnyPath
+from simtune.store.roots import Root, open_root
 
 BATCH_ROWS: Final = 2048
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _SHORTEST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 _LOOK_SECONDS: Final = 0.5
+_REMOTE_LOOK_SECONDS: Final = 2.0
 _START: Final = Position(0, 0, 0)
 
 
@@ -88,7 +95,7 @@ def tail(
     be empty, or not be there yet.
 
     Args:
-        root: directory of the store.
+        root: directory of the store, or its URL; of a remote one the Parquet files are read only.
         cursor: where to go on: a cursor, or the path of its file; the start where None.
         follow: wait for more; else the tail ends where there is no more at the moment.
         timeout: with `follow`, end after so many seconds without anything new; None is never.
@@ -97,7 +104,7 @@ def tail(
         OptionError: an argument cannot be used.
         CorruptError: the file at the path is no cursor.
     """
-    return Tail(store_root(root), as_cursor(cursor), follow=follow, timeout=timeout)
+    return Tail(open_root(root), as_cursor(cursor), follow=follow, timeout=timeout)
 
 
 class Tail:
@@ -108,7 +115,7 @@ class Tail:
     """
 
     def __init__(
-        self, root: Path, cursor: Cursor, *, follow: bool = False, timeout: float | None = None
+        self, root: Root, cursor: Cursor, *, follow: bool = False, timeout: float | None = None
     ) -> None:
         if timeout is not None and not (follow and timeout >= 0):
             raise OptionError(
@@ -116,12 +123,13 @@ class Tail:
                 expected="follow=True and a number of seconds from 0",
                 got=f"follow={follow}, timeout={timeout}",
             )
-        self.root = root
+        self.root = root.tables
+        self._look_seconds = _REMOTE_LOOK_SECONDS if root.is_remote else _LOOK_SECONDS
         self._follow, self._timeout = follow, timeout
         self._positions = dict(cursor.writers)
         self._parts = dict(cursor.parts)
-        self._log = LiveLog(root)
-        self._feed = PartFeed(root / DATA)
+        self._log = LiveLog(None if root.is_remote else wal_directory(root.local))
+        self._feed = PartFeed(root.tables / DATA)
         self._gaps: dict[str, int] = {}
         self._told: set[Path] = set()
         self._marks: tuple[int, ...] = ()
@@ -157,7 +165,7 @@ class Tail:
         Raises:
             OptionError: this tail hands out episodes.
             CorruptError: a Parquet file cannot be read; move it away to go on without its rows.
-            DataError: the file system refuses.
+            DataError: the file system refuses; a RemoteError where that is behind a URL.
         """
         if self._open is not None:
             raise OptionError(
@@ -180,16 +188,19 @@ class Tail:
             DataError: likewise.
         """
         if self._open is None:
-            self._open = OpenEpisodes(History(self.root, self.cursor))
+            self._open = OpenEpisodes(self._history())
         opened = self._open
         yield from self._hand_out()
         self._before = self.cursor
         for rows in self._tables():
-            complete = opened.absorb(rows, History(self.root, self.cursor))
+            complete = opened.absorb(rows, self._history())
             self._pending.extend(e for e in complete if e.episode_id not in self._skipped)
             self._skipped.difference_update(episode.episode_id for episode in complete)
             yield from self._hand_out()
             self._before = self.cursor
+
+    def _history(self) -> History:
+        return History(self.root, self._log.directory, self.cursor)
 
     def _hand_out(self) -> Iterator[Episode]:
         while self._pending:
@@ -244,7 +255,7 @@ class Tail:
         now = time.monotonic()
         if marks == self._marks and now < self._look_at and not self._unsettled:
             return False
-        self._marks, self._look_at, self._unsettled = marks, now + _LOOK_SECONDS, False
+        self._marks, self._look_at, self._unsettled = marks, now + self._look_seconds, False
         self._log.look()
         self._feed.look(self._parts)
         if self._feed.waiting:
@@ -348,8 +359,10 @@ class Tail:
             warnings.warn(f"its rows are passed over: {reason}", stacklevel=4)
 
 
-def _mark(directory: Path) -> int:
-    """Changes when entries of a directory do; compared for equality only."""
+def _mark(directory: AnyPath | None) -> int:
+    """Changes when entries of a local directory do; compared for equality only."""
+    if not isinstance(directory, Path):
+        return 0
     try:
         return os.stat(directory).st_mtime_ns
     except FileNotFoundError:

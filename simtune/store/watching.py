@@ -6,15 +6,17 @@ import fcntl
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from simtune.errors import DataError, OptionError
+from simtune.errors import DataError, OptionError, RemoteError
 from simtune.store.compaction import CompactionReport, compact
-from simtune.store.layout import STAGING, make_directory, store_root
+from simtune.store.layout import STAGING, make_directory
+from simtune.store.roots import claimed
 
 _LOCK: Final = "watch.lock"
 
@@ -44,18 +46,27 @@ def watch(
     """
     if not interval > 0:
         raise OptionError("the interval is no time", expected="seconds above 0", got=interval)
-    path = store_root(root)
+    path = claimed(root).local
     ended = stop or threading.Event()
     damaged: set[str] = set()
     with _only_watcher(path), _signals_set(ended):
         while not ended.is_set():
-            report = compact(path, stop=ended)
+            report = _pass(path, ended)
             if on_report is not None and (
                 report.segments or not damaged.issuperset(report.damaged)
             ):
                 on_report(report)
             damaged.update(report.damaged)
             ended.wait(interval)
+
+
+def _pass(root: Path, ended: threading.Event) -> CompactionReport:
+    """Compact once; a remote store that cannot be reached is tried again with the next pass."""
+    try:
+        return compact(root, stop=ended)
+    except RemoteError as error:
+        warnings.warn(str(error), stacklevel=3)
+        return CompactionReport()
 
 
 @contextmanager

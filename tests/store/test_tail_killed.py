@@ -96,7 +96,8 @@ def test_every_row_and_every_episode_once_over_kills(tmp_path):
 
     small = {**os.environ, "SIMTUNE_SEGMENT_BYTES": "20000", "SIMTUNE_COMPACTOR": "none"}
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, root, "250"], env=small) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", WRITER, root, episodes], env=small)
+        for episodes in ("100000", "250", "250")
     ]
     nursery = [sys.executable, "-c", NURSERY, root, work, str(KILLS)]
     killing = subprocess.run(nursery, capture_output=True, text=True, check=False)
