@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.errors import CorruptError
-from simtune.store import footers, merge
+from simtune.store import merge
 from simtune.store.footers import read_footers
 from simtune.store.merge import merged
 from simtune.store.schema import ROWS, parquet_writer
@@ -34,37 +34,39 @@ def write(directory, number, ids, *, group=4):
 
 @settings(deadline=None, max_examples=40)
 @given(FILES, st.integers(1, 9))
-def test_whole_episodes_in_order_however_little_is_held(files, held):
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "_LEAST_ROWS", 1)
+def test_whole_episodes_once_however_few_rows_are_read_at_a_time(files, rows):
+    with tempfile.TemporaryDirectory() as directory:
         paths = [write(directory, n, sorted(ids)) for n, ids in enumerate(files)]
-        found = [table.to_pydict() for table in merged(read_footers(paths), COLUMNS, rows=held)]
+        found = [table.to_pydict() for table in merged(read_footers(paths), COLUMNS, rows=rows)]
     expected = {}
     for number, ids in enumerate(files):
         for position, each in enumerate(sorted(ids)):
             expected.setdefault(each, []).append(100 * number + position)
-    got, last = {}, ""
-    for rows in found:
-        assert min(rows["episode_id"]) > last  # none is continued from the table before
-        last = max(rows["episode_id"])
-        for each, seq in zip(rows["episode_id"], rows["seq"], strict=True):
+    got = {}
+    for table in found:
+        assert not set(table["episode_id"]) & set(got)  # none is continued from a table before
+        for each, seq in zip(table["episode_id"], table["seq"], strict=True):
             got.setdefault(each, []).append(seq)
     assert got == expected  # within an episode: files in order of time, rows as they lie
 
 
-def test_files_whose_ids_do_not_overlap_are_opened_one_after_another(tmp_path, monkeypatch):
-    ids = ["a", "b", "c", "d"]
-    paths = [write(tmp_path, n, [each] * 9) for n, each in enumerate(ids)]
+def test_an_episode_comes_when_its_last_file_is_read_and_only_its_rows_wait(tmp_path, monkeypatch):
+    files = [["a", "long"], ["b", "long", "z"], ["c"], ["d", "z"]]
+    parts = read_footers([write(tmp_path, n, ids) for n, ids in enumerate(files)])
     opened = []
-    read = footers.read_batches
+    read = merge.read_batches
     monkeypatch.setattr(
-        merge, "read_batches", lambda part, *a: opened.append(part.path) or read(part, *a)
+        merge, "read_batches", lambda part, *a: opened.append(part.begun) or read(part, *a)
     )
-    tables = merged(read_footers(paths), COLUMNS, rows=100)
-    seen = [(next(tables)["episode_id"][0].as_py(), len(opened)) for _ in ids]
-    assert [name for name, _ in seen] == ids
-    assert seen[0][1] < len(ids)
-    assert opened == paths
+    came = [(t["episode_id"].to_pylist(), len(opened)) for t in merged(parts, COLUMNS, rows=100)]
+    assert [(sorted(set(ids)), files) for ids, files in came if ids] == [
+        (["a"], 1),
+        (["b"], 2),
+        (["long"], 2),
+        (["c"], 3),
+        (["d"], 4),
+        (["z"], 4),
+    ]
 
 
 @pytest.mark.parametrize("ids", [["b", "a"], ["a"] * 4 + ["b"] * 4 + ["a"], ["a", None]])
