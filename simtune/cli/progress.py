@@ -20,23 +20,26 @@ class Progress:
     Args:
         what: name of the work.
         total: how many steps, where that is known from the start.
+        silent: show nothing; for a process that is not the main one.
     """
 
-    def __init__(self, what: str, total: int | None = None) -> None:
+    def __init__(self, what: str, total: int | None = None, *, silent: bool = False) -> None:
         """Remember the names; nothing is shown before `with`."""
         self._what = what
         self._total = total
+        self._silent = silent
         self._done = 0
         self._started = time.monotonic()
         self._last_line = self._started
         self._shown = 0
+        self._numbers = ""
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         """Start the clock and, on a terminal where rich is installed, the bar."""
         self._started = self._last_line = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._silent:
             self._bar = _rich_bar()
         if self._bar is not None:
             self._bar.start()
@@ -53,7 +56,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif self._done != self._shown:
-            self._line("")
+            self._line(self._numbers)
 
     def advance(self) -> None:
         """One step is done."""
@@ -63,12 +66,15 @@ class Progress:
         """Say how far it is; the signature of the trainers' `on_step`."""
         self._done, self._total = done, total
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
+        self._numbers = numbers
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, numbers=numbers)
         elif done == total or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._line(numbers)
 
     def _line(self, numbers: str) -> None:
+        if self._silent:
+            return
         self._last_line = time.monotonic()
         self._shown = self._done
         elapsed = max(self._last_line - self._started, 1e-9)

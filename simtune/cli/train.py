@@ -6,9 +6,10 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from simtune.cli import arguments, output
-from simtune.cli.progress import Progress
+from simtune.cli.dashboard import progress_of
 from simtune.errors import OptionError
 from simtune.train.options import METHODS, TrainOptions, parse_options
+from simtune.train.parallel import is_main_process
 from simtune.train.tuning import tune
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
     values = arguments.merged(config, arguments.given(args, every))
     _refuse_other_methods(method, values)
     options = parse_options(method, values)
-    with Progress(method) as progress:
+    with progress_of(method, options) as progress:
         record = tune(method, options, on_step=progress.update)
+    if not is_main_process():
+        return 0
     if args.json:
         output.json(record)
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from simtune import plugins
 from simtune.data.decisions import read_decisions
 from simtune.errors import DataError, OptionError
-from simtune.train.options import PPOOptions, TrainOptions
+from simtune.train.options import SEEDS_PER_RUN, PPOOptions, TrainOptions
 
 SOURCES = ("env", "store", "dataset_path")
 """Options that say where training data comes from; exactly one is given."""
@@ -18,8 +19,34 @@ ROLLOUT_OPTIONS = (
     "episodes_per_iteration",
     "num_envs",
     "max_new_tokens",
+    "stop",
+    "decision",
+    "length_normalised",
+    "history",
+    "env_workers",
+    "curriculum",
 )
 """Options of ppo that only roll-outs in an environment read."""
+
+PLAYING_OPTIONS = (
+    "num_envs",
+    "max_new_tokens",
+    "stop",
+    "decision",
+    "length_normalised",
+    "history",
+)
+"""Those of them that an evaluation reads too."""
+
+EVALUATION_OPTIONS = (
+    "eval_episodes",
+    "eval_seed",
+    "eval_decoding",
+    "eval_env",
+    "eval_env_arg",
+    "keep",
+)
+"""Options of ppo that only evaluations during training read."""
 
 
 def check_inputs(options: TrainOptions) -> None:
@@ -102,19 +129,58 @@ def _check_use(options: TrainOptions) -> None:
     if not isinstance(options, PPOOptions):
         return
     if options.env is None:
-        defaults = PPOOptions()
-        for name in ROLLOUT_OPTIONS:
-            if getattr(options, name) != getattr(defaults, name):
-                raise OptionError(
-                    f"{_flag(name)} is about roll-outs, and there are none without --env",
-                    fix=f"leave {_flag(name)} out, or give --env",
-                )
+        played = PLAYING_OPTIONS if options.eval_env is not None else ()
+        for name in _changed(options, set(ROLLOUT_OPTIONS).difference(played)):
+            raise OptionError(
+                f"{_flag(name)} is about roll-outs, and there are none without --env",
+                fix=f"leave {_flag(name)} out, or give --env",
+            )
+    _check_evaluation(options)
     if options.critic_warmup >= options.iterations:
         raise OptionError(
             "every round would train the value head only",
             expected="--critic-warmup below --iterations",
             got=f"{options.critic_warmup} of {options.iterations}",
         )
+
+
+def _check_evaluation(options: PPOOptions) -> None:
+    """Refuse an evaluation that cannot be played, or that is played on training's own seeds."""
+    if options.eval_every == 0:
+        for name in _changed(options, EVALUATION_OPTIONS):
+            raise OptionError(
+                f"{_flag(name)} is about evaluations, and there are none without --eval-every",
+                fix=f"leave {_flag(name)} out, or give --eval-every 5",
+            )
+        return
+    if options.env is None and options.eval_env is None:
+        raise OptionError(
+            "there is no environment to evaluate in",
+            expected="--eval-env SPEC beside --store or --dataset-path",
+            got=f"--eval-every {options.eval_every}",
+        )
+    from simtune import gym
+
+    if options.eval_env is not None:
+        gym.make(options.eval_env, **options.eval_env_arg).close()
+    elif options.eval_env_arg:
+        gym.make(str(options.env), **(options.env_arg | options.eval_env_arg)).close()
+    first = options.seed * SEEDS_PER_RUN
+    last = first + options.iterations * options.episodes_per_iteration
+    if options.env is not None and (
+        options.eval_seed < last and first < options.eval_seed + options.eval_episodes
+    ):
+        raise OptionError(
+            "the evaluation would play seeds that are trained on",
+            expected=f"--eval-seed outside {first} to {last - 1}",
+            got=f"{options.eval_seed} to {options.eval_seed + options.eval_episodes - 1}",
+        )
+
+
+def _changed(options: PPOOptions, names: Iterable[str]) -> list[str]:
+    """Those of some options that differ from their defaults."""
+    defaults = PPOOptions()
+    return sorted(name for name in names if getattr(options, name) != getattr(defaults, name))
 
 
 def _check_registry(options: TrainOptions) -> None:

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 from simtune.data.selection import episodes_digest
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
-from simtune.train.options import PPOOptions
+from simtune.train.options import SEEDS_PER_RUN, PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.reward_use import rewards_used, usable_episodes
 from simtune.train.sources import Gathered, summary
 
 if TYPE_CHECKING:
     from simtune.gym import Player
-
-SEEDS_PER_RUN = 1_000_000
-"""Seeds that belong to one value of `--seed`."""
 
 
 class EnvSource:

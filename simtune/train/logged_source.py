@@ -90,6 +90,9 @@ class LoggedSource:
         """All of it."""
         return self._seen
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def state_dict(self) -> dict[str, Any]:
         """Which data it is."""
         return {"digest": self._seen.digest}

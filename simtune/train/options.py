@@ -16,6 +16,9 @@ from simtune.errors import OptionError
 OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
 """Called as `on_step(step, total, metrics)` on the trainer's thread."""
 
+SEEDS_PER_RUN = 1_000_000
+"""Seeds of episodes that belong to one value of `--seed`."""
+
 
 class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What every training method understands."""

@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from simtune.errors import OptionError
+
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 WORLD_VARIABLE = "WORLD_SIZE"
 """Set by `accelerate launch`, torchrun and simtune's own launcher."""
+
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_PARALLELISM_CONFIG")
+"""Set by `accelerate launch` where its configuration asks for shards of a model."""
 
 
 class Processes:
@@ -111,9 +116,21 @@ def launched() -> bool:
 
 
 def join() -> Processes:
-    """Join the other processes that a launcher has started; a world of one where none did."""
+    """Join the other processes that a launcher has started; a world of one where none did.
+
+    Raises:
+        OptionError: accelerate was configured to shard the model.
+    """
     if not launched():
         return Processes()
+    for variable in SHARDING:
+        if os.environ.get(variable, "false").lower() == "true":
+            raise OptionError(
+                "PPO does not shard a model over processes",
+                expected="a configuration in which every process has the whole base model",
+                got=f"{variable}={os.environ[variable]}",
+                fix="accelerate config: distributed_type MULTI_GPU or MULTI_CPU",
+            )
     import torch
     from accelerate import PartialState
 

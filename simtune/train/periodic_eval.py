@@ -84,6 +84,7 @@ class HeldOut:
     def _evaluating(self) -> Iterator[None]:
         policy, generator = self.policy, self.policy.generator
         greedy = policy.greedy
+        policy.forget()
         own_seed = self.options.eval_seed + self.processes.rank
         policy.generator = torch.Generator(device=generator.device).manual_seed(own_seed)
         policy.greedy = self.options.eval_decoding == "greedy"

@@ -3,30 +3,34 @@
 Each round: gather episodes (roll-outs of the policy as it is, or logged data), give every
 decision its advantage, and take a few passes over them with the clipped loss. The token ids and
 log-probabilities that the loss sees are the captured ones; nothing is tokenised again.
+
+Around the rounds: an evaluation on held-out seeds now and then, a checkpoint now and then, and at
+the end the adapter of the best round in the registry. In several processes every one of them runs
+this file; the first alone logs, saves and registers.
 """
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 import msgspec
 import torch
 
 from simtune.errors import TrainingError
-from simtune.policy.local import LocalPolicy, load_base
 from simtune.registry import ModelRecord
-from simtune.train.actor_critic import ActorCritic
-from simtune.train.announcement import Announcement
+from simtune.train import checkpoints
+from simtune.train.checkpoints import RunState
 from simtune.train.checks import check_inputs
-from simtune.train.env_source import EnvSource
-from simtune.train.logged_source import ratings_source, store_source
-from simtune.train.lora import adapter_sha256, attach, parent_record
+from simtune.train.finish import finish, finished_before
+from simtune.train.kept import Kept
+from simtune.train.learner import Learner
 from simtune.train.options import OnStep, PPOOptions
-from simtune.train.parallel import Processes
-from simtune.train.saving import publish
-from simtune.train.sources import Source
-from simtune.train.tracking import Tracker
-from simtune.train.update import PPO
-
-METHOD = "ppo"
+from simtune.train.parallel import Processes, join
+from simtune.train.periodic_eval import HeldOut
+from simtune.train.precision import out_of_memory
+from simtune.train.resume import warn_of_changes
+from simtune.train.run import METHOD, Run, opened
 
 
 def train_ppo(options: PPOOptions, *, on_step: OnStep | None = None) -> ModelRecord:
@@ -34,90 +38,150 @@ def train_ppo(options: PPOOptions, *, on_step: OnStep | None = None) -> ModelRec
 
     Args:
         options: of the run; exactly one of env, store and dataset_path is set.
-        on_step: called with (round, rounds, metrics) after each round.
+        on_step: called with (round, rounds, metrics) after each round, in the main process.
 
     Returns:
         The record that was written to the registry.
 
     Raises:
         OptionError: an option cannot be used.
-        DataError: there is nothing to learn from.
-        TrainingError: the loss stopped being finite; the adapter as it last was is registered
-            with the tag `stopped`, and the error names it.
+        DataError: there is nothing to learn from, or no whole checkpoint to go on from.
+        TrainingError: memory does not suffice; or the loss stopped being finite: then the adapter
+            as it was before that is registered with the tag `stopped`, and the error names it.
     """
     check_inputs(options)
-    parent = parent_record(options)
-    tags = {"method": METHOD, "base_model": options.llm_path}
-    values = msgspec.to_builtins(options)
-    with (
-        Tracker(options.experiment_name, options.tracking_uri, tags=tags) as tracker,
-        Announcement(METHOD, values, tracker.run_id) as announcement,
-    ):
-        tracker.params(values)
-        torch.manual_seed(options.seed)
-        base, tokenizer = load_base(options.llm_path)
-        model = ActorCritic(attach(base, options))
-        policy = LocalPolicy(
-            model.policy,
-            tokenizer,
-            temperature=options.temperature,
-            max_new_tokens=options.max_new_tokens,
-            seed=options.seed,
-            name=options.llm_path,
-        )
-        source = _source(options, policy, model, tracker)
-        ppo = PPO(model, options, pad_id=policy.pad_id)
-        last, failure = _rounds(ppo, policy, source, tracker, announcement, on_step)
-        record = publish(
-            model.policy,
-            tokenizer,
-            method=METHOD,
-            options=options,
-            data=source.seen(),
-            metrics=last,
-            tracker=tracker,
-            parent=parent.id if parent else None,
-            tags={"stopped": str(failure).splitlines()[0]} if failure else {},
-        )
-        announcement.model_id = record.id
-        if failure is not None:
-            raise TrainingError(
-                str(failure), fix=f"the adapter as it last was is registered as {record.id}"
-            ) from failure
+    processes = join()
+    try:
+        with opened(options, processes) as run:
+            before = finished_before(options, run)
+            return before if before is not None else _train(options, run, processes, on_step)
+    finally:
+        processes.close()
+
+
+def _train(
+    options: PPOOptions, run: Run, processes: Processes, on_step: OnStep | None
+) -> ModelRecord:
+    loop = Loop(options, run, processes)
+    try:
+        failure = loop.rounds(on_step if processes.main else None)
+    finally:
+        loop.learner.source.close()
+    record = None
+    if run.tracker is not None:
+        record = finish(options, run, loop.learner, loop.kept, failure)
+    record = processes.broadcast(record)
+    assert record is not None
+    if run.announcement is not None:
+        run.announcement.model_id = record.id
+    if failure is not None:
+        raise TrainingError(
+            str(failure).splitlines()[0],
+            fix=f"the adapter as it was before is registered as {record.id}; "
+            "lower --learning-rate, or set --target-kl 0.02",
+        ) from failure
     return record
 
 
-def _source(
-    options: PPOOptions, policy: LocalPolicy, model: ActorCritic, tracker: Tracker
-) -> Source:
-    if options.env is not None:
-        return EnvSource(options, policy, tracker.run_id, Processes())
-    if options.store is not None:
-        return store_source(options, policy)
-    tracker.params({"behaviour_policy": "recomputed under the model training starts from"})
-    return ratings_source(options, policy, model)
+class Loop:
+    """Round after round, from the first or from a checkpoint.
 
+    Args:
+        options: of the run.
+        run: where it reports to, and what it goes on from.
+        processes: of the run.
+    """
 
-def _rounds(
-    ppo: PPO,
-    policy: LocalPolicy,
-    source: Source,
-    tracker: Tracker,
-    announcement: Announcement,
-    on_step: OnStep | None,
-) -> tuple[dict[str, float], TrainingError | None]:
-    """Gather and learn, round after round; gives the last metrics, and why it stopped early."""
-    metrics: dict[str, float] = {}
-    total = ppo.options.iterations
-    for index in range(total):
-        policy.adapter = adapter_sha256(ppo.model.policy)
-        gathered = source.gather(index)
-        try:
-            metrics = gathered.metrics | ppo.round(index, gathered.episodes)
-        except TrainingError as error:
-            return metrics, error
-        tracker.metrics(metrics, index + 1)
-        announcement.metrics(index + 1, metrics)
-        if on_step is not None:
-            on_step(index + 1, total, metrics)
-    return metrics, None
+    def __init__(self, options: PPOOptions, run: Run, processes: Processes) -> None:
+        self.options = options
+        self.run = run
+        self.processes = processes
+        self.learner = Learner(options, run.run_id, processes)
+        self.held_out = HeldOut(options, self.learner.policy, processes)
+        self.done = 0
+        run.hold()
+        run.params(msgspec.to_builtins(options))
+        run.params(self.learner.choices | self._made_with())
+        if run.resumed is not None:
+            self._go_on(run.resumed)
+        self.kept = Kept(self.learner.snapshot(), run.resumed)
+
+    def rounds(self, on_step: OnStep | None) -> TrainingError | None:
+        """Train until all rounds are done; gives the reason where the run stops early."""
+        if self.done == 0:
+            self._begin()
+        total = self.options.iterations
+        for index in range(self.done, total):
+            try:
+                metrics = self._round(index)
+            except TrainingError as error:
+                return error
+            except torch.OutOfMemoryError as error:
+                raise out_of_memory(error, self.options) from error
+            self.run.log(self.done, metrics)
+            self._save()
+            if on_step is not None:
+                on_step(self.done, total, metrics)
+        return None
+
+    def _begin(self) -> None:
+        """What later evaluations are compared with, and a checkpoint to begin again from."""
+        if self.held_out.due(0):
+            self.run.log(0, self.held_out.metrics(self.held_out.measure()))
+        self._save()
+
+    def _round(self, index: int) -> dict[str, float]:
+        started = time.perf_counter()
+        metrics = self.learner.round(index)
+        self.done = index + 1
+        weights = self.learner.snapshot()
+        self.kept.trained(self.done, weights, skipped_steps=metrics["skipped_steps"])
+        if self.held_out.due(self.done):
+            evaluation = self.held_out.measure()
+            self.kept.evaluated(self.done, weights, evaluation)
+            metrics |= self.held_out.metrics(evaluation)
+        return metrics | {"seconds": time.perf_counter() - started}
+
+    def _save(self) -> None:
+        """Write a checkpoint where one is due: at first, every so many rounds, and at the end."""
+        every, directory = self.options.save_every, self.run.directory
+        last = self.done == self.options.iterations
+        if directory is None or not (last or self.done % every == 0):
+            return
+        update = self.learner.state_dict()
+        if self.processes.main:
+            checkpoints.save(
+                directory,
+                self._state(),
+                weights=self.learner.snapshot(),
+                best=self.kept.best,
+                update=update,
+                keep=self.options.keep_checkpoints,
+            )
+
+    def _state(self) -> RunState:
+        return RunState(
+            method=METHOD,
+            run_id=self.run.run_id,
+            round=self.done,
+            options=msgspec.to_builtins(self.options),
+            history=self.run.history,
+            best_round=self.kept.best_round,
+            best_score=self.kept.best_score,
+            first_returns=self.held_out.first_returns,
+            source=self.learner.source.state_dict(),
+            made_with=self.learner.made_with(),
+        )
+
+    def _go_on(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Put everything where it was."""
+        state = checkpoint.state
+        self.learner.source.load_state_dict(state.source)
+        self.learner.restore(checkpoint.weights())
+        self.learner.load_state_dict(checkpoint.update())
+        self.held_out.first_returns = state.first_returns
+        self.done = state.round
+        warn_of_changes(state.made_with, self.learner.made_with())
+
+    def _made_with(self) -> dict[str, Any]:
+        return {f"made_with.{name}": value for name, value in self.learner.made_with().items()}

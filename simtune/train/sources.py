@@ -45,6 +45,9 @@ class Source(Protocol):
             DataError: the data is not what the checkpoint was made with.
         """
 
+    def close(self) -> None:
+        """Nothing will be gathered any more."""
+
 
 def summary(episodes: Sequence[Episode]) -> dict[str, float]:
     """Mean return, success rate (where said) and length of episodes, and the valid share."""

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from simtune.registry import ModelRecord
 
 
+_DEFAULTS: dict[str, Any] = {
+    "llm_path": "",
+    "dataset_path": None,
+    "experiment_name": "llm_tuning",
+    "tracking_uri": "./mlruns",
+    "devices": "0",
+}
+
+
 def run_tuning(
     tuning_mode: str = "sft",
     llm_path: str = "",
@@ -46,6 +55,9 @@ def run_tuning(
         "tracking_uri": tracking_uri,
         "devices": devices,
     }
+    if options.get("resume") is not None:
+        # A resumed run has its own: only what was said counts.
+        given = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
     return tune(tuning_mode, parse_options(tuning_mode, given | options))
 
 
@@ -78,6 +90,17 @@ def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -
         from simtune.train.sft import train_sft
 
         return train_sft(cast(SFTOptions, options), on_step=on_step)
+    return _tune_ppo(cast(PPOOptions, options), on_step)
+
+
+def _tune_ppo(options: PPOOptions, on_step: OnStep | None) -> ModelRecord:
+    """Here, or in several processes that are started here; a process of a launcher joins it."""
+    from simtune.train.launch import launch, processes_wanted
+    from simtune.train.parallel import launched
+
+    count = 1 if launched() else processes_wanted(options)
+    if count > 1:
+        return launch(options, count, on_step=on_step)
     from simtune.train.ppo import train_ppo
 
-    return train_ppo(cast(PPOOptions, options), on_step=on_step)
+    return train_ppo(options, on_step=on_step)

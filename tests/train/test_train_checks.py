@@ -146,3 +146,27 @@ def test_wrong_input_is_found_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"keep": "last"}, "--keep is about evaluations"),
+        ({"eval_env": "FrozenLake-v1"}, "--eval-env is about evaluations"),
+        ({"eval_every": 1, "eval_seed": 1_000_100, "seed": 1}, "seeds that are trained on"),
+        ({"eval_every": 1, "eval_seed": 999_950, "seed": 1}, "seeds that are trained on"),
+        ({"eval_every": 1, "eval_env_arg": {"size": "x"}}, "size"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_found_before_training(model, values, said):
+    with pytest.raises((OptionError, EnvironmentSpecError), match=said):
+        check_inputs(options(llm_path=model, env="FrozenLake-v1", **values))
+
+
+def test_logged_data_can_be_evaluated_in_an_environment_of_its_own(model, dataset):
+    logged = {"llm_path": model, "dataset_path": dataset, "eval_every": 1}
+    with pytest.raises(OptionError, match="no environment to evaluate in"):
+        check_inputs(options(**logged))
+    check_inputs(options(**logged, eval_env="FrozenLake-v1", num_envs=2))
+    with pytest.raises(OptionError, match="--capture-root is about roll-outs"):
+        check_inputs(options(**logged, eval_env="FrozenLake-v1", capture_root="x"))
