@@ -68,6 +68,7 @@ class Scorer:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
         self._known: dict[tuple[tuple[int, ...], Options], list[float]] = {}
+        self._of = 0
 
     def forget(self) -> None:
         """Compute everything anew from here on."""
@@ -85,8 +86,10 @@ class Scorer:
         Returns:
             `[batch][n_options]`.
         """
-        if self._sampler.stale() or len(self._known) >= REMEMBERED:
+        weights = self._sampler.weights_seen()
+        if weights != self._of or len(self._known) >= REMEMBERED:
             self._known.clear()
+            self._of = weights
         keys = [(tuple(ids), each) for ids, each in zip(prompts, options, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
         if new:

@@ -43,6 +43,7 @@ class Sampler:
         self._weights = Weights(model)
         self._cache: SlotCache | None = None
         self._ids = RowIds()
+        self._seen = 0
         self._additive = model.config.get_text_config(decoder=True)._attn_implementation == "eager"
 
     def forget(self) -> None:
@@ -58,12 +59,12 @@ class Sampler:
             self._cache = None
         self._ids = RowIds()
 
-    def stale(self) -> bool:
-        """Forget where the weights changed since the last call; says whether they did."""
-        changed = self._weights.changed()
-        if changed:
+    def weights_seen(self) -> int:
+        """How many different weights were answered with; forgets what the last ones computed."""
+        if self._weights.changed():
+            self._seen += 1
             self._drop()
-        return changed
+        return self._seen
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Settings) -> list[Sampled]:
         """Sample one answer to each prompt; see `generation.sample`."""
@@ -87,7 +88,7 @@ class Sampler:
             The row of each prompt, which are the first `batch` ones, and the logits after its
             last token, `[batch, vocabulary]`.
         """
-        self.stale()
+        self.weights_seen()
         longest = max(map(len, prompts))
         if self._cache is None:
             layers = self.model.config.get_text_config(decoder=True).num_hidden_layers

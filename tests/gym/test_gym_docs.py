@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "gym.md"
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     names = {}
     for block in blocks:
         exec(block, names)

@@ -50,6 +50,9 @@ def test_scores_are_forgotten_when_the_weights_change(parts):
     with torch.no_grad():
         for weights in model.parameters():
             weights.mul_(1.1)
+    policy.decision = "generate"
+    policy(ASK)  # whoever asks first after the change
+    policy.decision = "choose"
     after = policy(ASK, ["left", "right"])
     assert before.choice_logprobs[0] != pytest.approx(after.choice_logprobs[0], abs=1e-4)
     again = LocalPolicy(model, tokenizer, decision="choose")(ASK, ["left", "right"])
