@@ -9,7 +9,7 @@ import time
 from importlib.metadata import version
 
 from simtune.cli import output
-from tests.benchmarks import capturing, compacting, learning, loggers, tailing
+from tests.benchmarks import capturing, compacting, learning, loggers, rolling, tailing
 
 PACKAGES = ("simtune", "msgspec", "pyarrow", "gymnasium", "torch", "transformers", "peft")
 
@@ -18,7 +18,7 @@ def main() -> int:
     """Run every benchmark; says on stderr how far it is."""
     started = time.perf_counter()
     rows = []
-    for part in (capturing, compacting, tailing, learning):
+    for part in (capturing, compacting, tailing, rolling, learning):
         for measured in part.measure():
             sys.stderr.write(f"{measured.what}: {measured.median:.4g} {measured.unit}\n")
             rows.append(measured)
