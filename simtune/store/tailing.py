@@ -255,11 +255,12 @@ class Tail:
         now = time.monotonic()
         if marks == self._marks and now < self._look_at and not self._unsettled:
             return False
-        self._marks, self._look_at, self._unsettled = marks, now + self._look_seconds, False
+        self._unsettled = True  # should one of the listings fail
         self._log.look()
         self._feed.look(self._parts)
         if self._feed.waiting:
             self._log.look(also=True)
+        self._marks, self._look_at, self._unsettled = marks, now + self._look_seconds, False
         return True
 
     def _next_rows(self) -> pa.Table | None:
