@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from simtune.errors import TrainingError
+from simtune.train.lean_lora import make_lean
 from simtune.train.packing import MicroBatch
 from simtune.train.vocabulary import Vocabulary
 
@@ -47,6 +48,7 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: PeftModel) -> None:
         super().__init__()
         self.policy = policy
+        make_lean(policy)
         causal = policy.get_base_model()
         self.decoder = getattr(causal, causal.base_model_prefix)
         self.vocabulary = Vocabulary(causal)

@@ -306,8 +306,8 @@ def test_a_loss_that_is_not_finite_is_skipped_and_then_stops_the_run():
 
 
 def test_target_kl_ends_the_passes_before_a_step_too_far():
-    eager = make_ppo(epochs=50, learning_rate=5e-2)
-    careful = make_ppo(epochs=50, learning_rate=5e-2, target_kl=0.01)
+    eager = make_ppo(epochs=30, learning_rate=3e-3)
+    careful = make_ppo(epochs=30, learning_rate=3e-3, target_kl=0.01)
     for learner in (eager, careful):
         learner.round(0, pair(learner.model))
     drift = [
