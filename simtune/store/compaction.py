@@ -17,7 +17,8 @@ from simtune.errors import CorruptError, DataError
 from simtune.recording.segments import iter_logged, sealed_segments, segment_header
 from simtune.store.commit import is_interrupted, publish, recover, retire
 from simtune.store.convert import Entry, record_batch
-from simtune.store.layout import locked, store_root
+from simtune.store.layout import locked
+from simtune.store.roots import Root, claimed, open_root
 from simtune.store.schema import ROW_GROUP_ROWS, ROWS, parquet_writer
 
 _GROUP_BYTES: Final = 64 * 1024 * 1024
@@ -64,20 +65,23 @@ def compact(
     finishes that of the calling process.
 
     Args:
-        root: directory of the store.
+        root: directory of the store, or URL of one, to which the files are uploaded.
         stop: where it is set, no further file is begun.
 
     Raises:
+        RemoteError: the remote side cannot be reached, or refuses; nothing is lost either.
         DataError: the file system refused; nothing is lost, and the next call goes on.
     """
-    path = store_root(root)
+    where = open_root(root)
+    path = where.local
     report = CompactionReport()
     started = time.monotonic()
     try:
         if sealed_segments(path) or is_interrupted(path):
+            claimed(root)
             with locked(path, "compactor"):
-                recover(path)
-                _compact_all(path, report, stop)
+                recover(where)
+                _compact_all(where, report, stop)
     except OSError as error:
         raise DataError(
             f"cannot compact {path}",
@@ -89,9 +93,9 @@ def compact(
     return report
 
 
-def _compact_all(root: Path, report: CompactionReport, stop: threading.Event | None) -> None:
+def _compact_all(root: Root, report: CompactionReport, stop: threading.Event | None) -> None:
     segments = []
-    for path in sealed_segments(root):
+    for path in sealed_segments(root.local):
         try:
             segments.append(_Segment(path, segment_header(path).writer, path.stat().st_size))
         except CorruptError:
@@ -100,7 +104,7 @@ def _compact_all(root: Path, report: CompactionReport, stop: threading.Event | N
         _compact_group(root, segments, report)
 
 
-def _compact_group(root: Path, segments: list[_Segment], report: CompactionReport) -> None:
+def _compact_group(root: Root, segments: list[_Segment], report: CompactionReport) -> None:
     """Move as many of the segments, from the first on, as make a file of bounded size."""
     entries: list[Entry] = []
     whole: list[Path] = []
@@ -117,7 +121,7 @@ def _compact_group(root: Path, segments: list[_Segment], report: CompactionRepor
         report.files.append(str(final))
         report.parquet_bytes += final.stat().st_size
     else:
-        retire(root, [path.name for path in whole], [path.name for path in damaged])
+        retire(root.local, [path.name for path in whole], [path.name for path in damaged])
     report.segments += len(whole) + len(damaged)
     report.rows += len(entries)
     report.log_bytes += size
