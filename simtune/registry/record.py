@@ -30,6 +30,8 @@ class DataSeen(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         decisions: how many decisions, or rows of a file, were trained on.
         rewards: what scored them.
         skipped: how much was left out, by reason.
+        recomputed: decisions that came without log-probabilities.
+        behaviour: the model that those were recomputed under, in words; empty where none were.
     """
 
     source: Literal["store", "file", "env"]
@@ -39,6 +41,8 @@ class DataSeen(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     decisions: int = 0
     rewards: list[RewardUsed] = msgspec.field(default_factory=list)
     skipped: dict[str, int] = msgspec.field(default_factory=dict)
+    recomputed: int = 0
+    behaviour: str = ""
 
 
 class ModelRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +68,9 @@ class ModelRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         status: candidate until promoted.
         data: what it learned from.
         simtune_version: the code that trained it.
+        commit: its git commit, `-dirty` after it where files differed; empty where it was
+            installed as a package.
+        libraries: releases of torch, transformers, peft and others around it.
     """
 
     id: str
@@ -85,3 +92,5 @@ class ModelRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     status: Status = "candidate"
     data: DataSeen | None = None
     simtune_version: str = ""
+    commit: str = ""
+    libraries: dict[str, str] = msgspec.field(default_factory=dict)

@@ -19,6 +19,7 @@ import simtune
 from simtune import plugins
 from simtune.errors import RegistryError
 from simtune.registry.files import Index, locked, read_index, write_index
+from simtune.registry.provenance import code_commit, library_versions
 from simtune.registry.record import DataSeen, ModelRecord, ModelType
 
 Records: TypeAlias = list[ModelRecord]
@@ -119,7 +120,7 @@ class Registry:
         """Move a staged directory to its place and add its record, both or neither.
 
         Afterwards `simtune_model_registered` is called. Arguments as in `ModelRecord`; id,
-        version, size and time are found here.
+        version, size, time, code and libraries are found here.
 
         Raises:
             RegistryError: the registry's file is broken.
@@ -150,6 +151,8 @@ class Registry:
                 parent=parent,
                 data=data,
                 simtune_version=simtune.__version__,
+                commit=code_commit(),
+                libraries=library_versions(),
             )
             self._place(staged, record, index)
         plugins.call_each("simtune_model_registered", record=msgspec.to_builtins(record))

@@ -12,6 +12,7 @@ import torch
 from simtune.errors import OptionError, TrainingError
 from simtune.policy.local import load_base
 from simtune.train.options import PPOOptions
+from simtune.train.update import TOKENS_PER_BATCH
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -141,9 +142,12 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     if not layers or any(getattr(layer, "dropout", 0.0) not in (0, 0.0) for layer in layers):
         raise OptionError(
             f"{type(model).__name__} cannot checkpoint activations with dropout off",
-            fix="leave --gradient-checkpointing out; lower --minibatch-size to save memory",
+            fix="leave --gradient-checkpointing out; lower --tokens-per-batch to save memory",
         )
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with warnings.catch_warnings():
+        # The new name came with transformers 5.23; 5.20 to 5.22 have this one.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def only_with_gradients(*_: object) -> None:
         for layer in layers:
@@ -155,8 +159,8 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 def out_of_memory(error: torch.OutOfMemoryError, options: PPOOptions) -> TrainingError:
     """What a user can do about a GPU whose memory does not suffice."""
-    half = max(1, options.minibatch_size // 2)
-    ways = [f"--minibatch-size {half}", f"--num-envs {max(1, options.num_envs // 2)}"]
+    tokens = (options.tokens_per_batch or TOKENS_PER_BATCH["cuda"]) // 2
+    ways = [f"--tokens-per-batch {max(1, tokens)}", f"--num-envs {max(1, options.num_envs // 2)}"]
     ways.append(
         f"--lora-r {max(1, options.lora_r // 2)}"
         if options.gradient_checkpointing
