@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pytest
 from store_rows import OTHER, WRITER, decision, end, reward, segment_bytes, start, write_segment
@@ -300,3 +301,19 @@ def test_a_position_is_kept_while_a_file_waits_for_one_that_was_missed(tmp_path,
     compact(tmp_path)
     miss["files"] = [[0]]
     assert keys(following) == of(OTHER, 0)
+
+
+def test_a_clock_set_back_changes_nothing(tmp_path, monkeypatch):
+    write_segment(tmp_path, [decision(step=0, ts=2_000_000), decision(step=1, ts=1_000_000)])
+    following = tail(tmp_path)
+    assert keys(following) == of(WRITER, 0, 1)
+    write_segment(tmp_path, [decision(step=2, ts=0)], segno=1, first_seq=2)
+    for path in (tmp_path / "wal").iterdir():
+        os.utime(path, (0, 0))
+    os.utime(tmp_path / "wal", (0, 0))
+    assert keys(following) == of(WRITER, 2)
+    compact(tmp_path)
+    live(tmp_path, [decision(step=3, ts=-5)], segno=2, first_seq=3)
+    monkeypatch.setattr(time, "time", lambda: pytest.fail("the wall clock was asked"))
+    assert keys(following) == of(WRITER, 3)
+    assert keys(tail(tmp_path)) == of(WRITER, 0, 1, 2, 3)
