@@ -93,7 +93,7 @@ class Gradients:
         model = small()
         if anew:
             precision.checkpoint_activations(model)
-        model.model.layers[0].mlp.register_forward_hook(self.count)
+        model.model.layers[0].mlp.register_forward_pre_hook(self.count)
         with quiet():
             lora = LoraConfig(r=2, lora_dropout=0.5, target_modules=["q_proj"])
             policy = get_peft_model(model, lora).eval()
