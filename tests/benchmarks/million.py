@@ -1,7 +1,7 @@
 """A million full decisions by one process, compacted by another.
 
-`python -m tests.benchmarks.million [decisions]` says how much memory each needed at most, and how fast
-they were.
+`python -m tests.benchmarks.million [decisions]` says how much memory each needed at most,
+and how fast they were.
 """
 
 from __future__ import annotations
