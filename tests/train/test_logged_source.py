@@ -1,10 +1,12 @@
 import msgspec
 import pytest
 
+from simtune import Reply
 from simtune.errors import DataError
+from simtune.gym import rollout
 from simtune.policy.local import LocalPolicy, load_base
 from simtune.train.actor_critic import ActorCritic
-from simtune.train.logged_source import ratings_source, recompute
+from simtune.train.logged_source import ratings_source, recompute, store_source
 from simtune.train.lora import adapter_sha256, attach
 from simtune.train.options import PPOOptions
 from simtune.train.ppo import train_ppo
@@ -77,3 +79,45 @@ def test_each_round_over_the_same_data_is_staler(tmp_path, tiny_model_dir):
     source = ratings_source(options, *parts(options))
     assert [source.gather(index).metrics["staleness"] for index in (0, 1, 2)] == [0, 1, 2]
     assert source.behaviour.startswith("2 of 2 decisions recomputed under base with adapter")
+
+
+def test_a_store_keeps_captured_log_probabilities_and_recomputes_missing_ones(
+    tmp_path, tiny_model_dir
+):
+    """One episode knows what its sampler thought; in the other the ids alone were captured."""
+    root = str(tmp_path / "store")
+    for logprobs in ([-0.5, -0.25], []):
+        policy = Echo(logprobs)
+        rollout("simtune.gym.frozenlake:random_map", policy, episodes=1, root=root)
+    options = PPOOptions(llm_path=str(tiny_model_dir), store=root)
+    source = store_source(options, *parts(options))
+    turns = [turn for one in source.gather(0).episodes for turn in one.turns]
+    kept = [turn for turn in turns if turn.adapter == "sampler"]
+    assert 0 < len(kept) < len(turns)
+    captured = [turn for turn in kept if turn.behaviour_logprobs == [-0.5, -0.25]]
+    assert len(captured) == len(kept)
+    seen = source.seen()
+    assert (seen.source, seen.recomputed) == ("store", len(turns) - len(kept))
+    assert seen.behaviour.startswith("base with adapter")
+    # A sampler of other weights is at least a round away, however many updates it was.
+    assert 0 < source.gather(0).metrics["staleness"] < 1
+
+
+class Echo:
+    """Answers with two tokens, from weights called `sampler`."""
+
+    def __init__(self, logprobs):
+        self.logprobs = logprobs
+
+    def act(self, prompts):
+        return [
+            Reply(
+                "left",
+                prompt_token_ids=[3, 4],
+                token_ids=[5, 1],
+                logprobs=self.logprobs,
+                sampling={"temperature": 1.0},
+                adapter="sampler",
+            )
+            for _ in prompts
+        ]
