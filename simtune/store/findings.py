@@ -10,6 +10,7 @@ import msgspec
 CODES: Final[Mapping[str, str]] = {
     "unreadable-part": "restore the Parquet file from a copy, or move it away",
     "schema-difference": "move the file away, then import it: simtune episodes import FILE",
+    "wrong-statistics": "move the file away, then import it: simtune episodes import FILE",
     "unsorted-part": "move the file away, then import it: simtune episodes import FILE",
     "bad-row": "move the file away; one of its rows breaks the format",
     "duplicate-row": "move away the file that should not be there",

@@ -66,11 +66,6 @@ class Part(NamedTuple):
     groups: list[Group]
     metadata: pq.FileMetaData
 
-    @property
-    def low(self) -> str:
-        """Least episode id, or "" where the file does not say."""
-        return min((group.episodes.low or "" for group in self.groups), default="")
-
 
 def read_footers(files: Iterable[AnyPath]) -> list[Part]:
     """The files that have rows, those with the earliest rows first."""

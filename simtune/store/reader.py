@@ -136,8 +136,8 @@ class Store:
     ) -> Iterator[pa.Table]:
         """What `decisions` returns, in tables of some thousand rows.
 
-        Without a condition they come in the order of (episode_id, step, seq, writer_id), whatever
-        files they are in; with one, in no particular order.
+        Without a condition the decisions of an episode are next to each other, in the order of
+        (step, seq, writer_id); with one, they come in no particular order.
         """
         schema = _selected(columns)
         if where is not None:
@@ -152,7 +152,7 @@ class Store:
             yield decided.sort_by(list(SORT_ORDER)).select(schema.names).cast(schema)
 
     def rows(self, ids: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Rows of every kind as they were written, in the order of `batches`.
+        """Rows of every kind as they were written, those of an episode next to each other.
 
         Args:
             ids: episode ids; a reward that was given outside of its episode comes with the
@@ -192,7 +192,7 @@ class Store:
         ended: bool | None = None,
         ids: Sequence[str] | None = None,
     ) -> Iterator[Episode]:
-        """Assembled episodes in order of their ids; memory is bounded by a chunk of rows.
+        """Assembled episodes, about in the order in which they ended, and some rows at a time.
 
         Args:
             where: SQL condition on the view `episodes`, such as `"success and decisions < 9"`.
@@ -309,7 +309,7 @@ class Store:
         ids: Sequence[str] | None = None,
         rows: int | None = None,
     ) -> Iterator[pa.Table]:
-        """All rows of some episodes at a time, ids ascending, late rewards folded in."""
+        """All rows of some episodes at a time, late rewards folded in."""
         parts = self.parts if ids is None else narrowed(self.parts, sorted(ids))
         wanted = None if ids is None else pa.array(ids, pa.string())
         for table in merged(parts, columns, rows=rows or _CHUNK_ROWS):

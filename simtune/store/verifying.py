@@ -21,6 +21,7 @@ from simtune.recording.segments import wal_directory
 from simtune.store.check_log import check_log
 from simtune.store.check_rows import Rows
 from simtune.store.check_staging import check_staging
+from simtune.store.check_statistics import misstated
 from simtune.store.files import columns_of, open_part, reading
 from simtune.store.findings import Finding, Verification
 from simtune.store.layout import DATA, SCORES, STAGING, is_part_name, store_root
@@ -112,12 +113,17 @@ class _Check:
 
     def _part(self, path: Path) -> None:
         try:
-            for table, imported in _groups(path, ROWS):
+            for table, wrong, imported in _groups(path, ROWS):
+                self._statistics(path, wrong)
                 self._add(path, table, partial=imported)
         except CorruptError as error:
             self._unreadable(path, ROWS, "unreadable-part", error)
         self.result.parts += 1
         self._on_file(path)
+
+    def _statistics(self, path: Path, wrong: list[str]) -> None:
+        if wrong:
+            self.found("wrong-statistics", path, f"of {', '.join(wrong)}")
 
     def _unreadable(self, path: Path, schema: pa.Schema, code: str, error: CorruptError) -> None:
         try:
@@ -136,7 +142,8 @@ class _Check:
 
     def _score_part(self, path: Path, scorer: str) -> None:
         try:
-            for table, _ in _groups(path, SCORE_SCHEMA):
+            for table, wrong, _ in _groups(path, SCORE_SCHEMA):
+                self._statistics(path, wrong)
                 self.result.scores += table.num_rows
                 strange = pc.sum(pc.not_equal(table["scorer"], scorer)).as_py() or 0
                 if strange:
@@ -158,12 +165,13 @@ class _Check:
                 self.found("foreign-file", path, "no directory of a store")
 
 
-def _groups(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table, bool]]:
-    """The row groups of a file with all columns, and whether it was imported."""
+def _groups(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table, list[str], bool]]:
+    """The row groups of a file, columns whose statistics are wrong, whether it was imported."""
     with open_part(path, schema) as file, reading(path):
         imported = (file.metadata.metadata or {}).get(b"simtune.origin") == b"import"
         for number in range(file.num_row_groups):
-            yield file.read_row_group(number, use_threads=False), imported
+            rows = file.read_row_group(number, use_threads=False)
+            yield rows, misstated(file.metadata.row_group(number), rows), imported
 
 
 def _got(error: CorruptError) -> str:

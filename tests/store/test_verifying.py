@@ -12,7 +12,6 @@ from store_rows import OTHER, WRITER, decision, end, reward, start, write_segmen
 
 from simtune.errors import DataError
 from simtune.store import Score, compact, read, verify, write_scores
-from simtune.store.commit import Intent
 from simtune.store.findings import CODES
 from simtune.store.schema import ROWS, SCORES, parquet_writer
 
@@ -116,10 +115,19 @@ def flip_log(root, position, before=b""):
     path.write_bytes(before + data)
 
 
+def misstate(root):
+    """The footer says that the least kind is greater than `decision`."""
+    path = of_episode(root, "a")
+    data = path.read_bytes()
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer = data[begin:]
+    assert footer.count(b"\x08decision") == 1  # the least value of `kind`
+    path.write_bytes(data[:begin] + footer.replace(b"\x08decision", b"\x08edcision"))
+
+
 def intent(root, final):
     text = f'{{"final":"{final}","inputs":[],"damaged":[]}}'
     (root / "_staging" / f"{final}.intent").write_text(text)
-    assert Intent
 
 
 FINAL = f"part-{'0' * 16}-0000000000.parquet"
@@ -127,6 +135,7 @@ FINAL = f"part-{'0' * 16}-0000000000.parquet"
 DAMAGES = {
     "unreadable-part": [truncated, flipped, lambda root: parts(root)[0].write_bytes(b"")],
     "schema-difference": [other_columns],
+    "wrong-statistics": [misstate],
     "unsorted-part": [unsorted],
     "bad-row": [
         lambda root: with_column(of_episode(root, "b"), "kind", ["what"] * 3),
