@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simtune.errors import MissingExtraError, OptionError
+from simtune.policy.adapter_hash import saved_sha256
 from simtune.policy.chats import ChatEncoder
 from simtune.policy.generation import Settings
 from simtune.policy.stopping import Stops
@@ -93,8 +94,11 @@ class LocalPolicy:
     ) -> LocalPolicy:
         """Load a base model directory and, where given, a LoRA adapter on top of it.
 
+        Decisions then carry the hash of the adapter's weights, the registry's `weights_sha256`.
+
         Raises:
             OptionError: a directory does not hold what it should.
+            CorruptError: the adapter's weights cannot be read.
         """
         model, tokenizer = load_base(model_dir)
         if adapter_dir is not None:
@@ -106,6 +110,7 @@ class LocalPolicy:
                     expected="a directory with adapter_config.json",
                     fix="simtune models ls",
                 )
+            settings.setdefault("adapter", saved_sha256(adapter_dir))
             with quiet():
                 model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
         settings.setdefault("name", str(model_dir))

@@ -11,12 +11,13 @@ import torch
 
 import simtune
 from simtune.errors import TrainingError
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy
 from simtune.train import precision
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.env_source import EnvSource
 from simtune.train.logged_source import ratings_source, store_source
-from simtune.train.lora import adapter_sha256, attach
+from simtune.train.lora import attach
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.sources import Source

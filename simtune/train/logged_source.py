@@ -14,6 +14,7 @@ from simtune.data.samples import Sample, reasons
 from simtune.data.selection import episodes_digest
 from simtune.data.tokens import encode
 from simtune.errors import DataError
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.registry.record import RewardUsed
@@ -21,7 +22,6 @@ from simtune.train import packing
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.advantages import whiten
 from simtune.train.episode_turns import EpisodeTurns
-from simtune.train.lora import adapter_sha256
 from simtune.train.options import PPOOptions
 from simtune.train.packing import Layout
 from simtune.train.parallel import Processes

@@ -1,9 +1,7 @@
-"""LoRA adapters through peft: a new one, or one to continue from, and what identifies one."""
+"""LoRA adapters through peft: a new one, or one to continue from."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,6 @@ from simtune.registry import ModelRecord, Registry
 from simtune.train.options import TrainOptions
 
 if TYPE_CHECKING:
-    import torch
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
@@ -85,25 +82,6 @@ def attach(model: PreTrainedModel, options: TrainOptions) -> PeftModel:
             got=error,
             fix="--lora-target all-linear",
         ) from error
-
-
-def adapter_sha256(model: PeftModel) -> str:
-    """Content hash of an adapter's tensors: equal weights have equal hashes, in memory or saved."""
-    from peft import get_peft_model_state_dict
-
-    return tensors_sha256(get_peft_model_state_dict(model))
-
-
-def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 over name, dtype, shape and bytes of each tensor, in the order of the names."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _targets(text: str) -> str | list[str]:

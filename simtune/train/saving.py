@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from simtune.errors import TrainingError
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.registry import DataSeen, ModelRecord, Registry
-from simtune.train.lora import adapter_sha256
 from simtune.train.options import TrainOptions
 from simtune.train.tracking import Tracker
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from simtune.errors import MissingExtraError, TrainingError
-from simtune.train.tracking_uri import resolve_tracking_uri
+from simtune.registry.tracking_uri import resolve_tracking_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from simtune.errors import TrainingError
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.train import losses, packing
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.episode_turns import EpisodeTurns
 from simtune.train.estimators import select
 from simtune.train.kl_control import KLControl
-from simtune.train.lora import adapter_sha256
 from simtune.train.objective import Objective, Targets
 from simtune.train.options import PPOOptions
 from simtune.train.packing import Layout

@@ -3,6 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from simtune.errors import OptionError
+from simtune.policy.adapter_hash import adapter_sha256, saved_sha256
 from simtune.policy.bases import pull_base
 from simtune.policy.local import LocalPolicy, load_base, quiet
 from simtune.policy.random_play import conversations
@@ -56,6 +57,12 @@ def test_an_adapter_changes_the_log_probabilities(base, adapter):
     tuned = LocalPolicy.load(base, adapter, greedy=True)(ASK)
     assert plain.prompt_token_ids == tuned.prompt_token_ids
     assert plain.logprobs[0] != pytest.approx(tuned.logprobs[0], abs=1e-3)
+
+
+def test_every_decision_carries_the_hash_of_the_adapter_that_made_it(base, adapter):
+    tuned = LocalPolicy.load(base, adapter)
+    assert tuned(ASK).adapter == saved_sha256(adapter) == adapter_sha256(tuned.model)
+    assert LocalPolicy.load(base)(ASK).adapter is None
 
 
 def test_asking_leaves_the_models_mode_as_it_was(base):

@@ -4,10 +4,11 @@ import pytest
 from simtune import Reply
 from simtune.errors import DataError
 from simtune.gym import rollout
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy, load_base
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.logged_source import ratings_source, recompute, store_source
-from simtune.train.lora import adapter_sha256, attach
+from simtune.train.lora import attach
 from simtune.train.options import PPOOptions
 from simtune.train.ppo import train_ppo
 from simtune.train.turns import Turn

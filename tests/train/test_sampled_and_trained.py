@@ -7,9 +7,10 @@ import torch
 
 import simtune
 from simtune.gym import rollout
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy, load_base
 from simtune.train.actor_critic import ActorCritic
-from simtune.train.lora import adapter_sha256, attach
+from simtune.train.lora import attach
 from simtune.train.options import PPOOptions
 from simtune.train.reward_use import usable_episodes
 from simtune.train.round_data import RoundData

@@ -18,12 +18,12 @@ from simtune.data.samples import Sample
 from simtune.data.selection import episodes_digest, select_episodes
 from simtune.data.tokens import encode, tokenise
 from simtune.errors import DataError, OptionError, RegistryError, TrainingError
+from simtune.policy.adapter_hash import tensors_sha256
 from simtune.policy.local import LocalPolicy
 from simtune.recording import flush, open_episode, seal
 from simtune.registry import Registry
 from simtune.reply import Reply
 from simtune.store import read
-from simtune.train.lora import tensors_sha256
 from simtune.train.options import SFTOptions
 from simtune.train.sft import train_sft
 from simtune.train.tracking import Tracker

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import OptionError
+from simtune.registry.tracking_uri import resolve_tracking_uri
 from simtune.train.tracking import Tracker
-from simtune.train.tracking_uri import resolve_tracking_uri
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from simtune.errors import DataError, TrainingError
+from simtune.policy.adapter_hash import adapter_sha256
 from simtune.train.episode_turns import EpisodeTurns
-from simtune.train.lora import adapter_sha256
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.turns import Turn
