@@ -1,0 +1,1 @@
+"""The same training work for simtune, TRL and AgileRL, a process each."""
