@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,8 @@ from simtune.store.files import open_part, part_files, read_part, reading
 from simtune.store.layout import part_number
 from simtune.store.remote import AnyPath
 from simtune.store.schema import ROWS
+
+_KEYS: Final = ("writer_id", "seq")
 
 
 class Feed(NamedTuple):
@@ -39,11 +41,12 @@ class PartFeed:
     def __init__(self, directory: AnyPath) -> None:
         self.directory = directory
         self._spans: dict[AnyPath, dict[str, tuple[int, int]]] = {}
+        self._firsts: dict[str, list[tuple[int, Feed]]] = {}
         self.waiting: dict[str, list[Feed]] = {}
 
     def look(self, taken: Mapping[str, int]) -> None:
         """List the files that are not taken yet."""
-        self.waiting = {}
+        self.waiting, self._firsts = {}, {}
         for feed in all_parts(self.directory):
             if feed.number > taken.get(feed.compactor, -1):
                 self.waiting.setdefault(feed.compactor, []).append(feed)
@@ -63,6 +66,12 @@ class PartFeed:
         """The file is taken."""
         feeds = self.waiting[feed.compactor]
         feeds.remove(feed)
+        for writer in self.writers(feed):
+            lows = self._firsts.get(writer, [])
+            if lows and lows[-1][1] == feed:
+                lows.pop()
+            else:
+                lows[:] = [item for item in lows if item[1] != feed]
         self._spans.pop(feed.path, None)
         if not feeds:
             del self.waiting[feed.compactor]
@@ -70,12 +79,7 @@ class PartFeed:
     def writers(self, feed: Feed) -> dict[str, tuple[int, int]]:
         """Whose rows a file has, and the least and the greatest of their sequence numbers."""
         if feed.path not in self._spans:
-            keys = _keys(feed.path).group_by("writer_id").aggregate([("seq", "min_max")])
-            spans = keys["seq_min_max"].to_pylist()
-            self._spans[feed.path] = {
-                writer: (span["min"], span["max"])
-                for writer, span in zip(keys["writer_id"].to_pylist(), spans, strict=True)
-            }
+            self._spans[feed.path] = _declared_spans(feed.path) or _read_spans(feed.path)
         return self._spans[feed.path]
 
     def least(self, feed: Feed, writer: str, seq: int) -> int | None:
@@ -87,6 +91,18 @@ class PartFeed:
         mask = pc.and_(pc.equal(keys["writer_id"], writer), pc.greater_equal(keys["seq"], seq))
         found: int = pc.min(keys.filter(mask)["seq"]).as_py()
         return found
+
+    def is_first(self, feed: Feed, writer: str) -> bool:
+        """Whether no other file that waits has earlier rows of a writer."""
+        if len(self.waiting) == 1:
+            return True  # one compactor numbers its files as it takes the rows
+        if not self._firsts:
+            for other in self.all_waiting():
+                for name, (low, _) in self.writers(other).items():
+                    self._firsts.setdefault(name, []).append((low, other))
+            for lows in self._firsts.values():
+                lows.sort(reverse=True)
+        return self._firsts[writer][-1][1] == feed
 
     def rows(self, feed: Feed, taken: Mapping[str, int]) -> pa.Table:
         """The rows of a file that are not taken yet, in order of (writer_id, seq).
@@ -119,6 +135,30 @@ def untaken(rows: pa.Table, taken: Mapping[str, int]) -> pa.ChunkedArray:
     return pc.greater_equal(rows["seq"], pc.coalesce(begins.take(found), -1))
 
 
+def _declared_spans(path: AnyPath) -> dict[str, tuple[int, int]]:
+    """What the footer says of writers and their numbers; nothing where it does not say enough."""
+    found: dict[str, tuple[int, int]] = {}
+    with open_part(path, ROWS) as file:
+        for group in map(file.metadata.row_group, range(file.num_row_groups)):
+            writers, seqs = (group.column(ROWS.get_field_index(name)).statistics for name in _KEYS)
+            if not (writers and seqs and writers.has_min_max and seqs.has_min_max):
+                return {}
+            if writers.min != writers.max:
+                return {}
+            low, high = found.get(writers.min, (seqs.min, seqs.max))
+            found[writers.min] = (min(low, seqs.min), max(high, seqs.max))
+    return found
+
+
+def _read_spans(path: AnyPath) -> dict[str, tuple[int, int]]:
+    keys = _keys(path).group_by("writer_id").aggregate([("seq", "min_max")])
+    spans = keys["seq_min_max"].to_pylist()
+    return {
+        writer: (span["min"], span["max"])
+        for writer, span in zip(keys["writer_id"].to_pylist(), spans, strict=True)
+    }
+
+
 def _keys(path: AnyPath) -> pa.Table:
     with open_part(path, ROWS) as file, reading(path):
-        return file.read(columns=["writer_id", "seq"], use_threads=False)
+        return file.read(columns=[*_KEYS], use_threads=False)

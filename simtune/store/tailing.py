@@ -13,8 +13,9 @@ Why a row is handed out once, whatever is killed, compacted or restarted in betw
   in the log before the look is in the first list, or its file is in the second, since the file is
   committed before its inputs go.
 * A writer in neither list of the log has no row there that a listed file has: such a file is taken
-  whole, and needs no position. Once every listed file is taken, the positions of writers without
-  segments are dropped: their later files hold new rows only. This is what keeps a cursor small.
+  whole, and needs no position. Of several, that with the writer's earliest rows comes first. Once
+  every listed file is taken, the positions of writers without segments are dropped: their later
+  files hold new rows only. This is what keeps a cursor small.
 * Rows (or numbers of files) that are missing where later ones are seen are waited for until a
   second look, begun after the gap was noticed, does not find them either. Then they are nowhere:
   lost to damage, or taken before the writer's position was dropped.
@@ -61,6 +62,7 @@ _LONGEST_PAUSE: Final = 0.1
 _LOOK_SECONDS: Final = 0.5
 _REMOTE_LOOK_SECONDS: Final = 2.0
 _START: Final = Position(0, 0, 0)
+_ORDER: Final = "order"
 
 
 class Batch:
@@ -131,6 +133,7 @@ class Tail:
         self._log = LiveLog(None if root.is_remote else wal_directory(root.local))
         self._feed = PartFeed(root.tables / DATA)
         self._gaps: dict[str, int] = {}
+        self._any_order = False
         self._told: set[Path] = set()
         self._marks: tuple[int, ...] = ()
         self._look_at = 0.0
@@ -269,6 +272,9 @@ class Tail:
         if entries:
             return pa.Table.from_batches([record_batch(entries)])
         ready = next(filter(self._is_ready, self._feed.heads()), None)
+        if ready is None and self._any_order:
+            ready = next(filter(self._is_whole, self._feed.heads()), None)
+        self._any_order = False
         return None if ready is None else self._from_part(ready)
 
     def _from_log(self) -> list[Entry]:
@@ -302,7 +308,14 @@ class Tail:
         return 0 if writer in self._log.writers else None
 
     def _is_ready(self, feed: Feed) -> bool:
-        """Whether a file follows on what was taken, of its compactor and of all its writers."""
+        """Whether a file is next, and no other has earlier rows of its writers."""
+        return self._is_whole(feed) and all(
+            self._taken(writer) is not None or self._feed.is_first(feed, writer)
+            for writer in self._feed.writers(feed)
+        )
+
+    def _is_whole(self, feed: Feed) -> bool:
+        """Whether a file follows on what was taken, of its compactor and of writers in the log."""
         if feed.number != self._parts.get(feed.compactor, -1) + 1:
             return False
         for writer in self._feed.writers(feed):
@@ -324,11 +337,13 @@ class Tail:
 
     def _pass_gaps(self) -> bool:
         """Pass over what two looks did not find; True where there is reason to look again."""
-        gaps = self._gaps_of_writers() | self._gaps_of_compactors()
+        gaps = self._gaps_of_writers() | self._gaps_of_compactors() | self._gap_in_order()
         before, self._gaps = self._gaps, {key: begin for key, (begin, _) in gaps.items()}
         for key, (begin, end) in gaps.items():
             if before.get(key) == begin:
-                if key in self._feed.waiting:
+                if key == _ORDER:
+                    self._any_order = True
+                elif key in self._feed.waiting:
                     self._parts[key] = end - 1
                 else:
                     self._positions[key] = Position(0, 0, end)
@@ -348,6 +363,11 @@ class Tail:
     def _gaps_of_compactors(self) -> dict[str, tuple[int, int]]:
         begins = {feed: self._parts.get(feed.compactor, -1) + 1 for feed in self._feed.heads()}
         return {f.compactor: (seq, f.number) for f, seq in begins.items() if f.number > seq}
+
+    def _gap_in_order(self) -> dict[str, tuple[int, int]]:
+        """Files that wait for each other, as those of two stores may that were copied together."""
+        waiting = sum(1 for _ in self._feed.all_waiting())
+        return {_ORDER: (waiting, 0)} if any(map(self._is_whole, self._feed.heads())) else {}
 
     def _forget(self) -> None:
         """Drop the positions of writers that have nothing left in the log."""

@@ -10,7 +10,7 @@ from store_rows import OTHER, WRITER, decision, end, reward, segment_bytes, star
 import simtune
 from simtune.errors import CorruptError, OptionError
 from simtune.recording import seal
-from simtune.store import compact
+from simtune.store import compact, layout
 from simtune.store.cursor import Cursor, Position
 from simtune.store.tailing import BATCH_ROWS, tail
 
@@ -211,6 +211,32 @@ def test_a_parquet_file_that_cannot_be_read_is_named_and_nothing_is_passed_over(
     # Moved away instead: what is there is read.
     second.unlink()
     assert keys(tail(tmp_path, cursor)) == of(WRITER, 2)
+
+
+def test_files_of_several_compactors_come_in_each_writers_order(tmp_path, monkeypatch):
+    for number in range(6):
+        write_segment(tmp_path, [decision()], segno=number, first_seq=number)
+        write_segment(tmp_path, [decision()], writer=OTHER, segno=number, first_seq=number)
+        monkeypatch.setattr(layout, "_identity", (os.getpid(), f"{(number * 5) % 6:016x}"))
+        compact(tmp_path)
+    found = keys(tail(tmp_path))
+    assert [key for key in found if key[0] == WRITER] == of(WRITER, *range(6))
+    assert [key for key in found if key[0] == OTHER] == of(OTHER, *range(6))
+
+
+def test_files_whose_order_contradicts_itself_come_all_the_same(tmp_path, monkeypatch):
+    # No compactor writes such files, but they can be copied together.
+    write_segment(tmp_path / "a", [decision()])
+    write_segment(tmp_path / "a", [decision()], writer=OTHER, segno=1, first_seq=1)
+    write_segment(tmp_path / "b", [decision()], segno=1, first_seq=1)
+    write_segment(tmp_path / "b", [decision()], writer=OTHER)
+    data = tmp_path / "store/data/v1"
+    data.mkdir(parents=True)
+    for number, name in enumerate("ab"):
+        compact(tmp_path / name)
+        (path,) = (tmp_path / name / "data/v1").iterdir()
+        shutil.copy(path, data / f"part-{number:016x}-{0:010d}.parquet")
+    assert sorted(keys(tail(tmp_path / "store"))) == [*of(WRITER, 0, 1), *of(OTHER, 0, 1)]
 
 
 def test_files_from_another_store_are_new_whatever_their_order(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from store_rows import decision, segment_bytes
 
 from simtune.recording import segments
-from simtune.store import commit, compact
+from simtune.store import commit, compact, layout
 from simtune.store.cursor import Cursor
 from simtune.store.tailing import tail
 
@@ -96,6 +96,8 @@ class Interleavings(RuleBasedStateMachine):
             raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patched:
+            # As another process would, under another id.
+            patched.setattr(layout, "_identity", None)
             patched.setattr(
                 segments, "is_finished", lambda path: not self.living(path) and ended(path)
             )
