@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import simtune
-from simtune.errors import TrainingError
+from simtune.errors import OptionError, TrainingError
 from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy
 from simtune.train import precision
@@ -118,7 +118,18 @@ class Learner:
         return {"ppo": self.ppo.state_dict(), "generators": self.processes.gather([generators])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Go on from `state_dict()`.
+
+        Raises:
+            OptionError: it is of another number of processes.
+        """
+        if len(state["generators"]) != self.processes.world:
+            raise OptionError(
+                "a run is resumed in as many processes as it began in",
+                expected=len(state["generators"]),
+                got=self.processes.world,
+                fix=f"--processes {len(state['generators'])}, or torchrun with as many",
+            )
         self.ppo.load_state_dict(state["ppo"])
         own = state["generators"][self.processes.rank]
         torch.set_rng_state(own["torch"])

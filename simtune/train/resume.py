@@ -23,6 +23,7 @@ CHANGEABLE = frozenset(
     {
         "resume",
         "iterations",
+        "processes",
         "save_every",
         "keep_checkpoints",
         "checkpoint_dir",
@@ -32,7 +33,8 @@ CHANGEABLE = frozenset(
         "gradient_checkpointing",
     }
 )
-"""Options that a resumed run may change: they move no number of a round that is repeated."""
+"""Options that a resumed run may change: they move no number of a round that is repeated. Processes
+have to be as many as before, and are counted where they have joined."""
 
 
 def checkpoint_root(models_dir: str, checkpoint_dir: str | None) -> Path:

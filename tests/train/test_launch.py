@@ -13,6 +13,7 @@ from simtune.errors import OptionError, SimtuneError, TrainingError
 from simtune.registry import Registry
 from simtune.train import launch
 from simtune.train.launch import Failure
+from simtune.train.learner import Learner
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes, join
 from simtune.train.tuning import run_tuning
@@ -55,7 +56,6 @@ def test_two_processes_give_the_adapter_of_one(tmp_path, tiny_model_dir):
         root = tmp_path / str(count)
         record = run_tuning(
             **settings(root, tiny_model_dir, dataset_path=data, processes=count),
-            **({"description": "two"} if count == 2 else {}),
         )
         assert record.data.decisions == 16
         assert record.metrics["rounds"] == 2
@@ -66,6 +66,7 @@ def test_two_processes_give_the_adapter_of_one(tmp_path, tiny_model_dir):
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_play_the_seeds_of_one(tmp_path, tiny_model_dir):
     steps = []
     options = PPOOptions(
@@ -88,6 +89,14 @@ def test_two_processes_play_the_seeds_of_one(tmp_path, tiny_model_dir):
     assert record.data.episodes == 10
 
 
+def test_a_checkpoint_of_two_processes_is_not_for_one():
+    learner = object.__new__(Learner)
+    learner.processes = Processes()
+    with pytest.raises(OptionError, match=r"(?s)as many processes.*expected: 2.*--processes 2"):
+        learner.load_state_dict({"generators": [{}, {}]})
+
+
+@pytest.mark.slow
 def test_a_failing_process_ends_all_with_its_error(tmp_path, tiny_model_dir):
     data = tmp_path / "rated.json"
     data.write_text('[{"prompt": "go", "output": "left", "rating": 3}]')
