@@ -1,6 +1,7 @@
-"""Adapters that were trained: where they are, and what data, rewards, base and code made them."""
+"""Adapters that were trained: where they are, what made them, and which one is champion."""
 
+from simtune.registry.history import Change
 from simtune.registry.record import DataSeen, ModelRecord, RewardUsed
 from simtune.registry.registry import Registry
 
-__all__ = ["DataSeen", "ModelRecord", "Registry", "RewardUsed"]
+__all__ = ["Change", "DataSeen", "ModelRecord", "Registry", "RewardUsed"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from simtune.errors import RegistryError
+from simtune.registry.history import Change
 from simtune.registry.record import ModelRecord
 
 REGISTRY_FILE = "registry.json"
@@ -19,16 +20,23 @@ FORMAT = 1
 
 
 class Index(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The content of `registry.json`; models in the order of their registration."""
+    """The content of `registry.json`.
+
+    Attributes:
+        format: of the file.
+        models: in the order of their registration.
+        history: every decision about which of them is champion, oldest first.
+    """
 
     format: int = FORMAT
     models: list[ModelRecord] = msgspec.field(default_factory=list)
+    history: list[Change] = msgspec.field(default_factory=list)
 
 
 @contextmanager
-def locked(models_dir: Path) -> Iterator[None]:
-    """Hold the registry's lock; other processes and threads wait."""
-    with open(models_dir / LOCK_FILE, "a") as handle:
+def locked(models_dir: Path, name: str = LOCK_FILE) -> Iterator[None]:
+    """Hold the registry's lock, or another one of its directory; others wait."""
+    with open(models_dir / name, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             yield

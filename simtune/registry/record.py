@@ -65,7 +65,7 @@ class ModelRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         mlflow_run_id: the run that holds the curves.
         weights_sha256: content hash of the adapter's tensors; decisions carry it as `adapter`.
         parent: id of the adapter that training continued from.
-        status: candidate until promoted.
+        status: candidate until promoted, champion while it is the one in use, retired after that.
         data: what it learned from.
         simtune_version: the code that trained it.
         commit: its git commit, `-dirty` after it where files differed; empty where it was

@@ -7,18 +7,17 @@ process, and several runs can be open at once.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from simtune.errors import MissingExtraError, TrainingError
+from simtune.registry.mlflow_quiet import quiet_mlflow
 from simtune.registry.tracking_uri import resolve_tracking_uri
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ FLUSH_SECONDS = 1.0
 
 _MAX_PARAM = 6000
 _BATCH = 100
-_NOISY = ("mlflow", "mlflow.store.db.utils", "alembic")
 
 
 class Tracker:
@@ -72,7 +70,7 @@ class Tracker:
             TrainingError: the tracking server cannot be used.
         """
         try:
-            with _quiet():
+            with quiet_mlflow():
                 from mlflow import MlflowClient
                 from mlflow.exceptions import MlflowException
         except ImportError as error:
@@ -80,7 +78,7 @@ class Tracker:
                 "tracking a training run", package="mlflow", extra="train"
             ) from error
         try:
-            with _quiet():
+            with quiet_mlflow():
                 _create_database(self.uri)
                 self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 self.experiment_id = self._find_experiment(self._client)
@@ -223,23 +221,3 @@ def _create_database(uri: str) -> None:
 
 def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the chatter of MLflow and its database migration off stderr; as it was afterwards.
-
-    Deprecation warnings here are between MLflow and its own dependencies (SQLAlchemy 2.1 and
-    the `noload` strategy); nobody who trains can act on them.
-    """
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
