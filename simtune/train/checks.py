@@ -9,6 +9,7 @@ from simtune import plugins
 from simtune.data.decisions import read_decisions
 from simtune.errors import DataError, OptionError
 from simtune.train.options import SEEDS_PER_RUN, PPOOptions, TrainOptions
+from simtune.train.update_checks import check_update
 
 SOURCES = ("env", "store", "dataset_path")
 """Options that say where training data comes from; exactly one is given."""
@@ -136,12 +137,7 @@ def _check_use(options: TrainOptions) -> None:
                 fix=f"leave {_flag(name)} out, or give --env",
             )
     _check_evaluation(options)
-    if options.critic_warmup >= options.iterations:
-        raise OptionError(
-            "every round would train the value head only",
-            expected="--critic-warmup below --iterations",
-            got=f"{options.critic_warmup} of {options.iterations}",
-        )
+    check_update(options)
 
 
 def _check_evaluation(options: PPOOptions) -> None:
