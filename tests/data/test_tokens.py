@@ -16,19 +16,12 @@ def sample(**fields) -> Sample:
 
 
 def test_the_prompt_is_token_for_token_what_serving_gives(tokenizer):
-    from simtune.policy.local import LocalPolicy
+    from simtune.policy.chats import ChatEncoder
 
-    serving = LocalPolicy.encode(_Serving(tokenizer), [PROMPT])[0]
+    serving = ChatEncoder(tokenizer, ends=[tokenizer.eos_token_id])([PROMPT])[0]
     assert prompt_ids(tokenizer, PROMPT) == serving
     made = tokenise(tokenizer, [sample()], max_length=512)
     assert made.input_ids[0][: len(serving)] == serving
-
-
-class _Serving:
-    """As much of a LocalPolicy as `encode` reads."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
 
 
 def test_loss_is_on_the_answer_and_its_end_only(tokenizer):
