@@ -18,6 +18,7 @@ ROLLOUT_OPTIONS = (
     "env_arg",
     "capture_root",
     "episodes_per_iteration",
+    "group_size",
     "num_envs",
     "max_new_tokens",
     "stop",

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class EnvSource:
     """Rolls out the policy as it is now; every decision is captured into the store.
 
-    Episode i of the run is reset with seed `seed * 1_000_000 + i`, so runs of different seeds
-    see different episodes and a run can be repeated. In several processes each plays a contiguous
-    share of a round's seeds, and all get all of its episodes.
+    Episode i of the run is reset with seed `seed * 1_000_000 + i // group_size`, so runs of
+    different seeds see different episodes and a run can be repeated. In several processes each
+    plays a contiguous share of a round's episodes, and all get all of them.
 
     Args:
         options: of the run.
@@ -57,11 +57,9 @@ class EnvSource:
         """
         options, processes = self.options, self.processes
         share = processes.share(options.episodes_per_iteration)
-        first = options.seed * SEEDS_PER_RUN + index * options.episodes_per_iteration
+        seeds = [self._seed(index * options.episodes_per_iteration + number) for number in share]
         started = time.perf_counter()
-        own = self._player().play(
-            episodes=len(share), seeds=first + share.start, curriculum=self.curriculum
-        )
+        own = self._player().play(episodes=len(share), seeds=seeds, curriculum=self.curriculum)
         episodes = processes.gather(own)
         seconds = time.perf_counter() - started
         skipped: Counter[str] = Counter()
@@ -99,6 +97,10 @@ class EnvSource:
         if self._playing is not None:
             self._playing.close()
             self._playing = None
+
+    def _seed(self, number: int) -> int:
+        """Reset seed of a run's episode; those of a group begin alike."""
+        return self.options.seed * SEEDS_PER_RUN + number // self.options.group_size
 
     def _player(self) -> Player:
         """Environments that are made once, for all rounds."""

@@ -91,6 +91,9 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     )
     iterations: Annotated[int, Meta(description="roll-out and update rounds", ge=1)] = 20
     episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
+    group_size: Annotated[
+        int, Meta(description="episodes that begin alike, for rloo and group", ge=1)
+    ] = 1
     num_envs: Annotated[int, Meta(description="environments stepped together", ge=1)] = 32
     max_new_tokens: Annotated[int, Meta(description="longest answer, tokens", ge=1)] = 16
     stop: Annotated[list[str], Meta(description="text that ends an answer, repeatable")] = (

@@ -23,6 +23,18 @@ def check_update(options: PPOOptions) -> None:
         _refuse(options, _WITHOUT_KL, "there is no KL to the base without --kl-coef")
     if options.behaviour == "stored":
         _refuse(options, _WITHOUT_DECOUPLED, "--behaviour stored has no importance weights")
+    if options.env is not None and estimator.grouped and options.group_size == 1:
+        raise OptionError(
+            f"--estimator {estimator.name} compares episodes that began alike",
+            expected="--group-size 2 or more",
+            fix="--group-size 8",
+        )
+    if options.episodes_per_iteration % options.group_size:
+        raise OptionError(
+            "a round would end within a group",
+            expected="--episodes-per-iteration that --group-size divides",
+            got=f"{options.episodes_per_iteration} and {options.group_size}",
+        )
     if not estimator.critic:
         if estimator.plugin == "simtune":
             _refuse(options, _WITHOUT_CRITIC, f"--estimator {estimator.name} has no critic")

@@ -10,8 +10,10 @@ from simtune.gym import rollout
 from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy, load_base
 from simtune.train.actor_critic import ActorCritic
+from simtune.train.env_source import EnvSource
 from simtune.train.lora import attach
 from simtune.train.options import PPOOptions
+from simtune.train.parallel import Processes
 from simtune.train.reward_use import usable_episodes
 from simtune.train.round_data import RoundData
 from simtune.train.turns import Turn
@@ -70,3 +72,33 @@ def test_after_an_adapter_is_swapped_the_same_prompt_has_other_log_probabilities
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.5)
     assert not torch.allclose(evaluate(model, [turn])[0], before)
+
+
+def test_episodes_of_a_group_begin_alike_and_are_compared(tmp_path, tiny_model_dir):
+    options = PPOOptions(
+        llm_path=str(tiny_model_dir),
+        env=LAKE,
+        capture_root=str(tmp_path / "store"),
+        episodes_per_iteration=6,
+        group_size=3,
+        estimator="rloo",
+        max_new_tokens=2,
+        seed=2,
+    )
+    base, tokenizer = load_base(tiny_model_dir)
+    model = ActorCritic(attach(base, options))
+    policy = LocalPolicy(model.policy, tokenizer, max_new_tokens=2)
+    source = EnvSource(options, policy, "run", Processes())
+    seeds = []
+    for index in (0, 1):
+        gathered = source.gather(index)
+        seeds.append([episode.group.rpartition("|")[2] for episode in gathered.episodes])
+        firsts = [tuple(episode.turns[0].prompt_ids) for episode in gathered.episodes]
+        assert len(set(firsts[:3])) == len(set(firsts[3:])) == 1
+    source.close()
+    assert seeds == [
+        ["2000000"] * 3 + ["2000001"] * 3,
+        ["2000002"] * 3 + ["2000003"] * 3,
+    ]
+    metrics = PPO(model, options, pad_id=policy.pad_id).round(1, gathered.episodes)
+    assert "value_loss" not in metrics
