@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from simtune.cli import output
+from simtune.cli import gate, output
+from simtune.cli.contenders import loaders
 from simtune.cli.progress import Progress
 from simtune.cli.values import pairs
 from simtune.errors import OptionError
@@ -15,18 +16,14 @@ from simtune.errors import OptionError
 if TYPE_CHECKING:
     from simtune.eval.compare import Evaluation
     from simtune.eval.intervals import Interval
-    from simtune.registry import ModelRecord
 
 HELP = "Play policies on the same seeds and compare them, with 95 % confidence intervals."
-
-BASE = "base"
-"""The value of --model that asks for the base model without an adapter."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--env", required=True, metavar="SPEC", help="gymnasium id, or module:callable")
+    add("--env", metavar="SPEC", help="gymnasium id, or module:callable")
     add("--env-arg", action="append", default=[], metavar="K=V", help="for the environment")
     add("--llm-path", metavar="DIR", help="base model; default: the one the adapter was trained on")
     add(
@@ -36,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model id, `latest`, `champion`, or `base`; repeatable (default: base)",
     )
     add("--models-dir", default="./models", metavar="DIR", help="registry (default: %(default)s)")
-    add("--episodes", type=int, default=200, metavar="N", help="per policy (default: %(default)s)")
+    add("--episodes", type=int, metavar="N", help="per policy (default: 200)")
     add("--seed", type=int, default=0, metavar="S", help="seed of the first episode")
     add("--num-envs", type=int, default=32, metavar="N", help="environments stepped together")
     add("--temperature", type=float, default=1.0, metavar="X", help="of the sampled runs")
@@ -49,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--history", metavar="N", help="earlier turns in the chat: a number, or full")
     add("--plugin", action="append", default=[], metavar="FILE_OR_MODULE", help="plugin to load")
     add("--json", action="store_true", help="print JSON")
+    gate.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,8 +54,15 @@ def run(args: argparse.Namespace) -> int:
     from simtune import gym, plugins
     from simtune.eval.compare import evaluate
 
-    if args.episodes < 1 or args.num_envs < 1:
-        raise OptionError("--episodes and --num-envs are at least 1")
+    for count in (args.episodes, args.num_envs):
+        if count is not None and count < 1:
+            raise OptionError("--episodes and --num-envs are at least 1")
+    if args.gate:
+        return gate.run(args)
+    gate.refuse_stray(args)
+    if args.env is None:
+        raise OptionError("no environment to play in", expected="--env SPEC")
+    args.episodes = args.episodes or gate.EPISODES
     for spec in args.plugin:
         plugins.load(spec)
     contenders = _contenders(args)
@@ -92,56 +97,12 @@ def run(args: argparse.Namespace) -> int:
 def _contenders(args: argparse.Namespace) -> list[tuple[str, Callable[[], Any]]]:
     """The policies to play: label and loader; every name is resolved before any is loaded."""
     from simtune.registry import Registry
-    from simtune.train.checks import check_model
+    from simtune.registry.promotion import BASE
 
-    wanted = args.model or [BASE]
     registry = Registry(args.models_dir)
-    records = {name: registry.get(name) for name in wanted if name != BASE}
-    base = args.llm_path or _common_base(list(records.values()))
-    check_model(base)
-    _as_trained(args, list(records.values()))
-    found: list[tuple[str, Callable[[], Any]]] = []
-    for name in wanted:
-        record = records.get(name)
-        adapter = None if record is None else registry.path(record)
-        label = BASE if record is None else record.id
-        found.append((label, partial(_load, args, base, adapter)))
-    return found
-
-
-def _common_base(records: Sequence[ModelRecord]) -> str:
-    bases = sorted({record.base_model for record in records})
-    if len(bases) != 1:
-        raise OptionError(
-            "no base model is named" if not bases else "the adapters sit on several base models",
-            expected="--llm-path DIR",
-            got=", ".join(bases) or None,
-        )
-    return bases[0]
-
-
-def _as_trained(args: argparse.Namespace, records: Sequence[ModelRecord]) -> None:
-    """Fill in how all policies are asked, where that was not said: as the first was trained."""
-    trained = records[0].parameters if records else {}
-    if args.decision is None:
-        args.decision = trained.get("decision", "generate")
-    if args.history is None:
-        args.history = trained.get("history")
-    args.length_normalised = bool(trained.get("length_normalised", False))
-
-
-def _load(args: argparse.Namespace, base: str, adapter: Any) -> Any:
-    from simtune.policy.local import LocalPolicy
-
-    return LocalPolicy.load(
-        base,
-        adapter,
-        temperature=args.temperature,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        decision=args.decision,
-        length_normalised=args.length_normalised,
-    )
+    records = [None if name == BASE else registry.get(name) for name in args.model or [BASE]]
+    labels = [BASE if record is None else record.id for record in records]
+    return list(zip(labels, loaders(args, registry, records), strict=True))
 
 
 def _differences(found: Sequence[Evaluation]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from simtune.cli import output
+from simtune.cli import output, promotion, watch
 from simtune.cli.progress import Progress
 from simtune.errors import OptionError
 
@@ -16,8 +16,12 @@ HELP = "The registry of adapters, and base models."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ls, show and pull-base."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ls | show | pull-base")
+    """Declare what can be done with models."""
+    actions = parser.add_subparsers(
+        dest="action",
+        required=True,
+        metavar="ls | show | promote | rollback | history | watch | pull-base",
+    )
     listing = actions.add_parser("ls", help="every registered model", allow_abbrev=False)
     show = actions.add_parser("show", help="one model's whole record", allow_abbrev=False)
     show.add_argument("model", metavar="ID", help="id or its beginning, `latest` or `champion`")
@@ -26,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--models-dir", default="./models", metavar="DIR", help="registry of adapters"
         )
         each.add_argument("--json", action="store_true", help="print JSON")
+    promotion.add_actions(actions)
+    watch.add_action(actions)
     pull = actions.add_parser("pull-base", help="make a base model directory", allow_abbrev=False)
     pull.add_argument("name", metavar="NAME", help="tiny, smollm2-135m, or a hub id")
     pull.add_argument(
@@ -42,9 +48,13 @@ def run(args: argparse.Namespace) -> int:
     from simtune.registry import Registry
 
     registry = Registry(args.models_dir)
+    if args.action == "ls":
+        return _list(registry.list(), args.json)
     if args.action == "show":
         return _show(registry, registry.get(args.model), args.json)
-    return _list(registry.list(), args.json)
+    if args.action == "watch":
+        return watch.run(args, registry)
+    return promotion.run(args, registry)
 
 
 def _list(records: list[ModelRecord], as_json: bool) -> int:
@@ -76,7 +86,22 @@ def _show(registry: Registry, record: ModelRecord, as_json: bool) -> int:
         output.line(f"{name}:")
         for key, inner in value.items():
             output.line(f"  {key}: {output.cell(inner)}")
+    _show_changes(registry, record)
     return 0
+
+
+def _show_changes(registry: Registry, record: ModelRecord) -> None:
+    """What was decided about a model."""
+    from simtune.registry.promotion import history_of
+
+    about = [one for one in history_of(registry) if record.id in (one.model, one.before, one.after)]
+    if about:
+        output.line("history:")
+    for one in about:
+        output.line(
+            f"  {one.at} {one.event} by {one.by}: {one.model}, "
+            f"champion {one.before or 'base'} -> {one.after or 'base'}; {one.reason or '-'}"
+        )
 
 
 def _pull_base(args: argparse.Namespace) -> int:

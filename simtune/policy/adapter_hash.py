@@ -7,9 +7,9 @@ Every decision carries this hash in the column `adapter`, and the registry's rec
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simtune.errors import CorruptError
 
@@ -63,9 +63,10 @@ def saved_sha256(adapter_dir: str | Path) -> str:
     """
     from safetensors import SafetensorError, deserialize
 
+    read: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = deserialize
     path = Path(adapter_dir) / WEIGHTS_FILE
     try:
-        tensors = dict(deserialize(path.read_bytes()))
+        tensors = dict(read(path.read_bytes()))
     except (OSError, SafetensorError) as error:
         raise CorruptError(
             f"the adapter's weights in {str(path)!r} cannot be read",

@@ -10,7 +10,7 @@ import torch
 
 from simtune.policy.choices import Options, Scorer, distribution, score_one_by_one
 from simtune.policy.generation import Sampled, Settings, sample
-from simtune.policy.sampler import Sampler
+from simtune.policy.sampler import Sampler, See
 from simtune.policy.slots import fits
 
 
@@ -34,6 +34,18 @@ class Answering:
             self._sampler.forget()
             self._scorer.forget()
 
+    @contextmanager
+    def watched(self, see: See) -> Iterator[None]:
+        """Show `see` what is computed inside this context; nothing without a kept cache."""
+        if self._sampler is None:
+            yield
+            return
+        self._sampler.see = see
+        try:
+            yield
+        finally:
+            self._sampler.see = None
+
     def sample(self, prompts: Sequence[Sequence[int]], settings: Settings) -> list[Sampled]:
         """One sampled answer to each prompt."""
         with self._without_dropout():
@@ -50,13 +62,8 @@ class Answering:
         length_normalised: bool,
     ) -> list[tuple[int, list[float]]]:
         """One option for each prompt: its place, and the log-probabilities of all."""
-        with self._without_dropout():
-            if self._scorer is None:
-                scores = score_one_by_one(self.model, prompts, options)
-            else:
-                scores = self._scorer.score(prompts, options)
         policies = distribution(
-            scores,
+            self.score(prompts, options),
             options,
             temperature=settings.temperature,
             length_normalised=length_normalised,
@@ -70,6 +77,15 @@ class Answering:
             (at, row[: len(each)])
             for at, row, each in zip(taken.tolist(), policies.tolist(), options, strict=True)
         ]
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], options: Sequence[Options]
+    ) -> list[list[float]]:
+        """Summed log-probability of every option after its prompt, at temperature 1."""
+        with self._without_dropout():
+            if self._scorer is None:
+                return score_one_by_one(self.model, prompts, options)
+            return self._scorer.score(prompts, options)
 
     @contextmanager
     def _without_dropout(self) -> Iterator[None]:

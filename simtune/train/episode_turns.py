@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from simtune.data.sampled import chosen_option, unusable
 from simtune.records import Decision, Episode, Messages
 from simtune.train.turns import Turn
-
-UNTRAINABLE_SAMPLING = ("top_p", "top_k", "min_p")
 
 
 class EpisodeTurns(msgspec.Struct, kw_only=True):
@@ -33,23 +32,6 @@ class EpisodeTurns(msgspec.Struct, kw_only=True):
     final: Turn | None = None
 
 
-def unusable(decision: Decision) -> str | None:
-    """Why PPO cannot learn from a decision, or None where it can.
-
-    A decision without log-probabilities can be used: they are recomputed.
-    """
-    if not decision.token_ids or not decision.prompt_token_ids:
-        return "no token ids"
-    sampling = decision.sampling
-    if sampling.get("temperature", 1.0) <= 0:
-        return "sampled greedily"
-    if any(sampling.get(name) not in (None, 0, 1, 1.0) for name in UNTRAINABLE_SAMPLING):
-        return "sampled with top_p, top_k or min_p"
-    if sampling.get("decision") == "choose" and _chosen(decision) is None:
-        return "no option that was chosen"
-    return None
-
-
 def turn_of(decision: Decision) -> Turn:
     """A usable decision as a turn: the ids that were scored and sampled, as they were captured."""
     sampling = decision.sampling
@@ -60,7 +42,7 @@ def turn_of(decision: Decision) -> Turn:
         temperature=sampling.get("temperature", 1.0),
         adapter=decision.adapter,
     )
-    chosen = _chosen(decision) if sampling.get("decision") == "choose" else None
+    chosen = chosen_option(decision) if sampling.get("decision") == "choose" else None
     if chosen is not None:
         turn.options = sampling["choice_token_ids"]
         turn.chosen = chosen
@@ -70,13 +52,6 @@ def turn_of(decision: Decision) -> Turn:
     if len(logprobs) != turn.units or any(value != value for value in logprobs):
         turn.behaviour_logprobs = ()
     return turn
-
-
-def _chosen(decision: Decision) -> int | None:
-    """Index of the option that a decision took, by its ids; None where it cannot be told."""
-    options = [list(option) for option in decision.sampling.get("choice_token_ids") or ()]
-    ids = list(decision.token_ids)
-    return options.index(ids) if all(options) and ids in options else None
 
 
 def episode_turns(

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from simtune.cli import main as frame
-from simtune.cli.eval import _as_trained, add_arguments
+from simtune.cli.contenders import fill_in_as_trained
+from simtune.cli.eval import add_arguments
 from simtune.registry import ModelRecord
 
 LAKE = "simtune.gym.frozenlake:random_map"
@@ -69,10 +70,10 @@ def test_policies_are_asked_as_the_first_adapter_was_trained():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     said = parser.parse_args(["--env", LAKE])
-    _as_trained(said, [trained])
+    fill_in_as_trained(said, [trained])
     assert (said.decision, said.length_normalised, said.history) == ("choose", True, "full")
     said = parser.parse_args(["--env", LAKE, "--decision", "generate", "--history", "0"])
-    _as_trained(said, [trained])
+    fill_in_as_trained(said, [trained])
     assert (said.decision, said.history) == ("generate", "0")
 
 
