@@ -26,6 +26,7 @@ VERBS = {
     "eval": "play policies on the same seeds, with confidence intervals",
     "models": "the registry of adapters, and base models",
     "plugins": "what is installed, and what failed",
+    "doctor": "what is wrong, and how to mend it",
 }
 
 USER_ERROR = 2
