@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,6 +19,8 @@ from simtune.reply import Reply
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from simtune.policy.sampler import See
 
 Deciding: TypeAlias = Literal["generate", "choose"]
 """`generate`: write an answer, token by token; `choose`: take one of the named options."""
@@ -154,6 +156,14 @@ class LocalPolicy:
         asked before. A change of weights is noticed without it.
         """
         self._answering.forget()
+
+    def watched(self, see: See) -> AbstractContextManager[None]:
+        """Inside this context `see` is shown each prompt that is computed, and its last state.
+
+        Called as `see(prompt_ids, states)`, states being `[b, hidden]`, where the model's layers
+        allow a kept cache; not at all elsewhere, nor for a prompt that was computed before.
+        """
+        return self._answering.watched(see)
 
     def _generate(self, prompt_ids: list[list[int]]) -> list[Reply]:
         stops = Stops(self.tokenizer, self.stop) if self.stop else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -25,6 +26,10 @@ UNEVEN = 2
 """Prompts of one pass differ by at most this factor in new tokens; padding costs as much."""
 
 
+See: TypeAlias = Callable[[Sequence[Sequence[int]], torch.Tensor], None]
+"""Given prompts that were computed, and the last hidden state after each, `[b, hidden]`."""
+
+
 class Sampler:
     """Answers batches of prompts with a model, and keeps what it computed for the next batch.
 
@@ -35,9 +40,13 @@ class Sampler:
     Args:
         model: a causal language model that `slots.fits`.
         pad_id: fills short rows of a pass; never attended to.
+
+    Attributes:
+        see: called after each prefill pass, in inference mode; None for nobody.
     """
 
     def __init__(self, model: PreTrainedModel, *, pad_id: int) -> None:
+        self.see: See | None = None
         self.model = model
         self.pad_id = pad_id
         self._weights = Weights(model)
@@ -99,7 +108,9 @@ class Sampler:
         leaders = [first.setdefault(packed(ids), at) for at, ids in enumerate(prompts)]
         logits: torch.Tensor | None = None
         for group in _groups(prompts, places, sorted(set(leaders))):
-            found = self._pass([prompts[at] for at in group], [places[at] for at in group])
+            some = [prompts[at] for at in group]
+            with self._seen_by(self.see, some):
+                found = self._pass(some, [places[at] for at in group])
             if logits is None:
                 logits = found.new_empty(len(prompts), found.shape[-1])
             logits[group] = found
@@ -149,6 +160,25 @@ class Sampler:
             logits_to_keep=keep,
         ).logits
         return logits
+
+    @contextmanager
+    def _seen_by(self, see: See | None, prompts: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Show the states of the one pass that is made inside."""
+        if see is None:
+            yield
+            return
+        model = self._weights.forward()
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        decoder = getattr(causal, causal.base_model_prefix)
+        states: list[torch.Tensor] = []
+        hook = decoder.register_forward_hook(
+            lambda module, given, out: states.append(out.last_hidden_state[:, -1])
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
+        see(prompts, states[0])
 
     def _in_front(self, places: list[Row]) -> list[Row]:
         """Move the rows in use to the front of the cache, so that a pass reads them as a slice."""

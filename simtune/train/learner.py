@@ -20,6 +20,7 @@ from simtune.train.logged_source import ratings_source, store_source
 from simtune.train.lora import attach
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes
+from simtune.train.seen_states import SeenStates
 from simtune.train.sources import Source
 from simtune.train.update import PPO
 
@@ -77,8 +78,10 @@ class Learner:
         # nothing left.
         self.policy.forget()
         self.policy.adapter = adapter_sha256(self.model.policy)
-        gathered = self.source.gather(index)
-        metrics = gathered.metrics | self.ppo.round(index, gathered.episodes)
+        seen = SeenStates()
+        with self.policy.watched(seen.add):
+            gathered = self.source.gather(index)
+        metrics = gathered.metrics | self.ppo.round(index, gathered.episodes, seen=seen)
         for name, weights in self.trainable().items():
             if not torch.isfinite(weights).all():
                 raise TrainingError(f"round {index + 1} left {name} with NaN or infinity")

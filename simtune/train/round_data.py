@@ -13,6 +13,7 @@ from simtune.train import packing, rows
 from simtune.train.advantages import Trace, whiten
 from simtune.train.episode_turns import EpisodeTurns
 from simtune.train.estimators import RegisteredEstimator, check_estimates
+from simtune.train.seen_states import SeenStates
 from simtune.train.turns import Turn
 
 
@@ -35,6 +36,7 @@ class RoundData:
         episodes: the global batch.
         estimator: says whether a step is a decision or a unit.
         normalise: whether each unit counts the same in the loss, or each decision.
+        seen: states that the present weights computed already; None for none.
 
     Attributes:
         entries: the decisions, numbered.
@@ -50,8 +52,10 @@ class RoundData:
         episodes: Sequence[EpisodeTurns],
         estimator: RegisteredEstimator,
         normalise: Literal["tokens", "decisions"] = "tokens",
+        seen: SeenStates | None = None,
     ) -> None:
         self.episodes = episodes
+        self.seen = seen or SeenStates()
         self.estimator = estimator
         turns = [turn for episode in episodes for turn in episode.turns]
         self.per_unit = estimator.per == "token"

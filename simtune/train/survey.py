@@ -42,7 +42,8 @@ def survey(
 ) -> Survey:
     """Evaluate a round once, each process a share of it.
 
-    Without `logprobs`, and with values of decisions, only prompts are computed, equal ones once.
+    Without `logprobs`, and with values of decisions, only prompts are computed, equal ones once,
+    and not those that the round's roll-outs computed already.
 
     Args:
         model: as it is now.
@@ -63,29 +64,45 @@ def survey(
         found.states = torch.zeros(count, width, device=device)
     if not (critic or logprobs):
         return found
-    for batch in packing.pack(_share(data, processes, critic, logprobs), layout):
+    wanted, seen = _wanted(data, critic, logprobs)
+    times = torch.zeros(count, device=device)
+    if seen:
+        at = torch.tensor([entry.value for entry in seen], device=device)
+        _hold(found, model, at, data.seen.of(seen))
+        times[at] = 1
+    # Processes have seen different states, and some of them the same ones.
+    times = processes.sum(times)
+    known = times.tolist()
+    wanted = [entry for entry in wanted if not known[entry.value]]
+    share = [wanted[i] for i in processes.share(len(wanted))]
+    for batch in packing.pack(share, layout):
         hidden = model.hidden(batch)
-        read = hidden.index_select(0, batch.value_places)
-        found.values[batch.value_units] = model.value(read)
-        if found.states is not None:
-            found.states[batch.value_units] = read.to(found.states.dtype)
+        _hold(found, model, batch.value_units, hidden.index_select(0, batch.value_places))
         if found.logprobs is not None:
             found.logprobs[batch.units] = model.actions(hidden, batch)[0]
-    found.values = processes.sum(found.values)
+    times = times.clamp(min=1)
+    found.values = processes.sum(found.values) / times
     if found.logprobs is not None:
         found.logprobs = processes.sum(found.logprobs)
     if found.states is not None:
-        found.states = processes.sum(found.states)
+        found.states = processes.sum(found.states) / times[:, None]
     return found
 
 
-def _share(data: RoundData, processes: Processes, critic: bool, logprobs: bool) -> list[Entry]:
+def _wanted(data: RoundData, critic: bool, logprobs: bool) -> tuple[list[Entry], list[Entry]]:
+    """What has to be read, and what of that roll-outs have computed in this process."""
     entries: list[Entry] = list(data.entries)
-    if not logprobs and not data.per_unit:
-        entries = packing.states(entries)
-    if critic:
-        entries += data.finals
-    return [entries[i] for i in processes.share(len(entries))]
+    if logprobs or data.per_unit:
+        return entries + (data.finals if critic else []), []
+    entries = packing.states(entries) + (data.finals if critic else [])
+    return entries, data.seen.known(entries)
+
+
+def _hold(found: Survey, model: ActorCritic, at: torch.Tensor, states: torch.Tensor) -> None:
+    """Note the values of states `[n, H]` at places `[n]`, and the states where they are kept."""
+    found.values[at] = model.value(states)
+    if found.states is not None:
+        found.states[at] = states.to(found.states.dtype)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from simtune.train.options import PPOOptions
 from simtune.train.packing import Layout
 from simtune.train.parallel import Processes
 from simtune.train.round_data import RoundData
+from simtune.train.seen_states import SeenStates
 from simtune.train.step_metrics import StepMetrics, mean_of
 from simtune.train.survey import Survey, logprobs_of, survey
 
@@ -101,12 +102,15 @@ class PPO:
         self.mismatch = state["mismatch"]
         self.skipped_steps = state["skipped_steps"]
 
-    def round(self, index: int, episodes: Sequence[EpisodeTurns]) -> dict[str, float]:
+    def round(
+        self, index: int, episodes: Sequence[EpisodeTurns], *, seen: SeenStates | None = None
+    ) -> dict[str, float]:
         """Learn from one batch of episodes; returns the round's metrics.
 
         Args:
             index: of the round, from 0; the first `critic_warmup` ones train the critic only.
             episodes: the global batch, the same in every process.
+            seen: states that the model as it is computed when it played them in this process.
 
         Raises:
             TrainingError: the loss was not finite several times in a row.
@@ -116,7 +120,7 @@ class PPO:
         options = self.options
         started = time.perf_counter()
         self._schedule(index)
-        data = RoundData(episodes, self.estimator, options.normalise)
+        data = RoundData(episodes, self.estimator, options.normalise, seen)
         if self.estimator.critic and index < options.critic_warmup:
             metrics, tokens = self._warm_up(data)
         else:

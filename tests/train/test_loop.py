@@ -90,8 +90,8 @@ def test_a_run_that_breaks_registers_the_adapter_from_before(
     hashes = []
     real = learner_module.PPO.round
 
-    def breaking(self, index, episodes):
-        metrics = real(self, index, episodes)
+    def breaking(self, index, episodes, **more):
+        metrics = real(self, index, episodes, **more)
         hashes.append(learner_module.adapter_sha256(self.model.policy))
         if index == 2:
             self.actor[0].data[0, 0] = math.nan

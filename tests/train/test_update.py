@@ -175,12 +175,13 @@ def test_two_processes_take_the_step_of_one():
         return gradients(learner, episodes)
 
     whole, metrics = run(None)
-    # The values come first: both must know all of them before any gradient is the right one.
+    # Which values are known and what they are comes first: both processes must know all of them
+    # before any gradient is the right one.
     values = [Half(rank) for rank in (0, 1)]
     for half in values:
         run(half)
-    first = [half.given[0] for half in values]
-    halves = [Half(rank, [first[1 - rank]]) for rank in (0, 1)]
+    first = [half.given[:2] for half in values]
+    halves = [Half(rank, first[1 - rank]) for rank in (0, 1)]
     for half in halves:
         run(half)
     final, shared = run(Half(0, halves[1].given))
