@@ -14,6 +14,7 @@ SimtuneError
 ├── PluginError          a plugin cannot be loaded, or breaks its contract
 ├── EnvironmentSpecError an environment cannot be made, or cannot be turned into text
 ├── WorkerError          a process that steps environments died, or an environment raised in it
+├── PolicyError          an endpoint refuses to answer, or cannot be reached
 ├── RegistryError        a model record is missing, ambiguous or broken
 └── TrainingError        a training run cannot go on
 
@@ -104,6 +105,10 @@ class EnvironmentSpecError(SimtuneError):
 
 class WorkerError(SimtuneError):
     """A process that steps environments died, or an environment raised in it."""
+
+
+class PolicyError(SimtuneError):
+    """An endpoint refuses to answer, or cannot be reached."""
 
 
 class RegistryError(SimtuneError):

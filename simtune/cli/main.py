@@ -24,6 +24,7 @@ VERBS = {
     "score": "score captured episodes with rewards, as often as you like",
     "episodes": "look at what was captured",
     "eval": "play policies on the same seeds, with confidence intervals",
+    "serve": "an OpenAI-compatible endpoint for base and adapters",
     "models": "the registry of adapters, and base models",
     "plugins": "what is installed, and what failed",
     "doctor": "what is wrong, and how to mend it",
@@ -44,6 +45,8 @@ _EXTRAS = {
     "duckdb": "train",
     "matplotlib": "train",
     "yaml": "train",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -73,6 +73,7 @@ def _read_choices(result: object, choices: Sequence[object], notes: Notes) -> An
         token_ids=token_ids,
         logprobs=logprobs,
         model=get(result, "model"),
+        adapter=adapter if isinstance(adapter := get(result, "adapter"), str) else None,
         extra={name: value for name, value in extra.items() if value != []},
     )
 

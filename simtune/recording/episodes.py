@@ -36,8 +36,11 @@ class EpisodeLog:
         agent: str | None = None,
         run_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        episode_id: str | None = None,
     ) -> None:
-        self._rows = EpisodeRows(recorder, env=env, agent=agent, run_id=run_id)
+        self._rows = EpisodeRows(
+            recorder, env=env, agent=agent, run_id=run_id, episode_id=episode_id
+        )
         self.id = self._rows.episode_id
         self.env = env
         self.agent = agent

@@ -31,12 +31,19 @@ class EpisodeRows:
         env: name of the environment or simulation.
         agent: the agent whose decisions it holds, or None for any.
         run_id: groups the episodes of one simulation run.
+        episode_id: the id that it is known by elsewhere; None: a new one.
     """
 
     def __init__(
-        self, recorder: Recorder, *, env: str | None, agent: str | None, run_id: str | None
+        self,
+        recorder: Recorder,
+        *,
+        env: str | None,
+        agent: str | None,
+        run_id: str | None,
+        episode_id: str | None = None,
     ) -> None:
-        self.episode_id = os.urandom(12).hex()
+        self.episode_id = episode_id or os.urandom(12).hex()
         self.env = env
         self.agent = agent
         self.run_id = run_id
