@@ -1,7 +1,7 @@
 """PPO's update next to a plain forward and backward pass over the same rows: the limit.
 
 Growing chats: a 10M-parameter Llama, 64 episodes of 6 turns, 37 observation tokens (about 40
-characters) and 8 answered tokens a turn. Markov prompts: the tiny model, 1024 decisions on prompts
+characters) and 8 answered tokens a turn. Markov prompts: the tiny model, 512 decisions on prompts
 of their own. Both with all-linear LoRA of rank 8, one thread, CPU seconds of the process.
 
     python -m tests.benchmarks.updating
@@ -31,16 +31,18 @@ def measure() -> Iterator[Measured]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for what, model, episodes in (
-            ("10M, growing chats", _llama(320, 864, 8, 8), _chats(64, 6)),
-            ("0.9M, Markov prompts", _llama(128, 384, 4, 4), _prompts(1024)),
+        for what, size, episodes in (
+            ("10M, growing chats", (320, 864, 8, 8), _chats(64, 6)),
+            ("0.9M, Markov prompts", (128, 384, 4, 4), _prompts(512)),
         ):
-            yield from _compare(what, model, episodes)
+            # A model each: the update's own LoRA layers are faster than PEFT's.
+            yield from _compare(what, _llama(*size), _llama(*size), episodes)
+            yield from _layouts(what, _llama(*size), episodes)
     finally:
         torch.set_num_threads(threads)
 
 
-def _compare(what: str, model: Any, episodes: list[Any]) -> Iterator[Measured]:
+def _compare(what: str, plain_model: Any, model: Any, episodes: list[Any]) -> Iterator[Measured]:
     from simtune.train.rows import chains
 
     rows = []
@@ -50,9 +52,9 @@ def _compare(what: str, model: Any, episodes: list[Any]) -> Iterator[Measured]:
             rows.append([episode.turns[t] for t in chain])
     tokens = sum(len(row[-1].prompt_ids) + len(row[-1].action_ids) for row in rows)
     limit: list[float] = []
-    some = {size: _plain(model, rows[: max(PLAIN_ROWS)], size) for size in PLAIN_ROWS}
+    some = {size: _plain(plain_model, rows[: max(PLAIN_ROWS)], size) for size in PLAIN_ROWS}
     best = min(some, key=lambda size: _seconds(some[size]))
-    plain = _plain(model, rows, best)
+    plain = _plain(plain_model, rows, best)
     updates = {epochs: _update(model, episodes, epochs) for epochs in (1, 3)}
     rates: dict[int, list[float]] = {1: [], 3: []}
     for _ in range(RUNS):
@@ -70,6 +72,30 @@ def _compare(what: str, model: Any, episodes: list[Any]) -> Iterator[Measured]:
             min(share),
             RUNS,
         )
+
+
+def _layouts(what: str, model: Any, episodes: list[Any]) -> Iterator[Measured]:
+    """Forward and backward of 4096 tokens in both layouts, by tokens computed at once."""
+    import torch
+
+    from simtune.train.actor_critic import ActorCritic
+    from simtune.train.packing import Layout, pack, prepare
+
+    actor_critic = ActorCritic(model)
+    entries = prepare([turn for episode in episodes[:16] for turn in episode.turns])
+    for packed in (False, True):
+        for budget in (512, 1024, 4096):
+            layout = Layout(budget=budget, packed=packed, pad_id=0, device=torch.device("cpu"))
+            batches = list(pack(entries, layout))
+
+            def run(batches: list[Any] = batches) -> None:
+                for batch in batches:
+                    out = actor_critic(batch)
+                    torch.autograd.backward(out.logprobs.sum() + out.values.sum())
+
+            tokens = sum(batch.tokens for batch in batches)
+            name = f"{what}: {'packed' if packed else 'padded'}, {budget} at once"
+            yield of_rates(name, "tokens/s", [tokens / _seconds(run) for _ in range(RUNS)])
 
 
 def _seconds(work: Callable[[], object]) -> float:
