@@ -21,16 +21,9 @@ from typing import BinaryIO, Final
 import msgspec
 
 from simtune.errors import CorruptError
+from simtune.recording.directories import make_directory, sync_directory
 from simtune.recording.segments import wal_directory
-from simtune.store.layout import (
-    DATA,
-    STAGING,
-    durable_file,
-    fsync_directory,
-    is_part_name,
-    make_directory,
-    part_name,
-)
+from simtune.store.layout import DATA, STAGING, durable_file, is_part_name, part_name
 from simtune.store.placing import discard, is_placed, place, prepare
 from simtune.store.remote import AnyPath
 from simtune.store.roots import Root
@@ -96,7 +89,7 @@ def recover(root: Root) -> None:
             _finish(root.local, intent)
         else:
             path.unlink()
-    fsync_directory(staging)
+    sync_directory(staging)
     for path in staging.iterdir():
         if is_part_name(path.name) or path.name.endswith(_UNFINISHED):
             path.unlink()
@@ -112,7 +105,7 @@ def _write_intent(staging: Path, intent: Intent) -> None:
     with durable_file(unfinished) as file:
         file.write(msgspec.json.encode(intent))
     os.rename(unfinished, staging / (intent.final + _INTENT))
-    fsync_directory(staging)
+    sync_directory(staging)
 
 
 def _read_intent(path: Path) -> Intent:
@@ -145,7 +138,7 @@ def retire(root: Path, inputs: Sequence[str], damaged: Sequence[str]) -> None:
     for name in damaged:
         if (wal / name).exists():
             os.rename(wal / name, wal / f"{name}.damaged")
-    fsync_directory(wal)
+    sync_directory(wal)
 
 
 def _finish(root: Path, intent: Intent) -> None:

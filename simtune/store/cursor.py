@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from simtune.errors import CorruptError, OptionError
-from simtune.store.layout import durable_file, fsync_directory
+from simtune.recording.directories import sync_directory
+from simtune.store.layout import durable_file
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -87,7 +88,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         with durable_file(staged) as file:
             file.write(self.to_json().encode())
         os.replace(staged, target)
-        fsync_directory(target.parent)
+        sync_directory(target.parent)
 
 
 def as_cursor(cursor: Cursor | str | os.PathLike[str] | None) -> Cursor:

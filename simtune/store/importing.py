@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simtune.errors import CorruptError, DataError
+from simtune.recording.directories import make_directory
 from simtune.recording.segments import wal_directory
 from simtune.records import Row
 from simtune.store.check_rows import bad_rows
@@ -22,7 +23,7 @@ from simtune.store.files import columns_of, open_part, part_files, reading
 from simtune.store.footers import Part, read_footers, read_groups
 from simtune.store.identities import Identities
 from simtune.store.json_rows import decode_rows
-from simtune.store.layout import DATA, locked, make_directory, store_root
+from simtune.store.layout import DATA, locked, store_root
 from simtune.store.remote import AnyPath
 from simtune.store.roots import Root
 from simtune.store.schema import ROW_GROUP_ROWS, ROWS, SORT_ORDER, parquet_writer

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from simtune.errors import OptionError
+from simtune.recording.directories import make_directory
 from simtune.recording.spool import is_url, remembered_url
 from simtune.store.remote import AnyPath
 
@@ -89,26 +90,6 @@ def compactor_id() -> str:
     if _identity is None or _identity[0] != os.getpid():
         _identity = (os.getpid(), secrets.token_hex(8))
     return _identity[1]
-
-
-def make_directory(path: Path) -> None:
-    """Create a directory and its parents (0700), durable on return."""
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for directory in reversed(missing):
-        directory.mkdir(mode=0o700, exist_ok=True)
-        fsync_directory(directory.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make renames and unlinks in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from typing import Final
 import pyarrow.fs as pafs
 
 from simtune.errors import CorruptError
-from simtune.store.layout import STAGING, fsync_directory, make_directory
+from simtune.recording.directories import make_directory, sync_directory
+from simtune.store.layout import STAGING
 from simtune.store.remote import AnyPath, RemotePath, reaching
 
 _CHUNK: Final = 4 * 1024 * 1024
@@ -41,7 +42,7 @@ def place(staged: Path, final: AnyPath) -> None:
     """
     if isinstance(final, Path):
         os.rename(staged, final)
-        fsync_directory(final.parent)
+        sync_directory(final.parent)
         return
     uploaded = _uploaded(final)
     prepare(final.store / STAGING)
@@ -67,7 +68,7 @@ def is_placed(final: AnyPath, size: int | None) -> bool:
     if not final.exists():
         return False
     if isinstance(final, Path):
-        fsync_directory(final.parent)
+        sync_directory(final.parent)
     elif final.stat().st_size != size:
         raise CorruptError(f"{final} has another size than was uploaded", expected=size)
     return True

@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Final
 
 from simtune.errors import DataError, OptionError, RemoteError
+from simtune.recording.directories import make_directory
 from simtune.store.compaction import CompactionReport, compact
-from simtune.store.layout import STAGING, make_directory
+from simtune.store.layout import STAGING
 from simtune.store.roots import claimed
 
 _LOCK: Final = "watch.lock"

@@ -16,24 +16,24 @@ from types import ModuleType
 
 from simtune.cli import output
 from tests.benchmarks import (
-    capturing,
     compacting,
-    learning,
     loggers,
+    reading,
     rolling,
     tailing,
     trainers,
+    updating,
 )
 
 PACKAGES = ("simtune", "msgspec", "pyarrow", "gymnasium", "torch", "transformers", "peft")
 
 
 MEASURED = {
-    "capturing": capturing,
     "compacting": compacting,
     "tailing": tailing,
+    "reading": reading,
     "rolling": rolling,
-    "learning": learning,
+    "updating": updating,
 }
 
 

@@ -1,4 +1,4 @@
-"""The decisions that are captured: a full one of about 2.5 kB, and a small one."""
+"""Full decisions, of about 2.5 kB: one, and as many that differ as wanted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from functools import cache
 
 from simtune import Reply
 from simtune.records import Messages
-
-SMALL_PROMPT: Messages = [{"role": "user", "content": "left or right?"}]
-SMALL_ANSWER = "left"
 
 FULL_PROMPT: Messages = [
     {"role": "system", "content": "You steer one vehicle through a city's traffic. " * 10},
@@ -24,9 +21,6 @@ FULL_ANSWER = Reply(
     model="tiny",
     adapter="0" * 64,
 )
-
-SIZES = {"small": (SMALL_PROMPT, SMALL_ANSWER), "full": (FULL_PROMPT, FULL_ANSWER)}
-
 
 _VOCABULARY = 150_000
 _SYSTEM = FULL_PROMPT[0]
