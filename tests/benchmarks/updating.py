@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tests.benchmarks.measure import Measured, of_rates
+from tests.benchmarks.measure import Measured, of_rates, of_times
 
 RUNS = 2
 VOCABULARY = 2048
@@ -38,6 +38,7 @@ def measure() -> Iterator[Measured]:
             # A model each: the update's own LoRA layers are faster than PEFT's.
             yield from _compare(what, _llama(*size), _llama(*size), episodes)
             yield from _layouts(what, _llama(*size), episodes)
+            yield from _layers(what, _llama(*size))
     finally:
         torch.set_num_threads(threads)
 
@@ -96,6 +97,30 @@ def _layouts(what: str, model: Any, episodes: list[Any]) -> Iterator[Measured]:
             tokens = sum(batch.tokens for batch in batches)
             name = f"{what}: {'packed' if packed else 'padded'}, {budget} at once"
             yield of_rates(name, "tokens/s", [tokens / _seconds(run) for _ in range(RUNS)])
+
+
+def _layers(what: str, model: Any) -> Iterator[Measured]:
+    """Forward, and forward with backward, of 4 rows of 270 tokens: PEFT's LoRA layers and ours."""
+    import torch
+
+    from simtune.train.lean_lora import make_lean
+
+    ids = torch.randint(2, 500, (4, 270), generator=torch.Generator().manual_seed(0))
+    decoder = model.get_base_model().model
+
+    def forward() -> None:
+        with torch.no_grad():
+            decoder(input_ids=ids, use_cache=False)
+
+    def both() -> None:
+        states = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        torch.autograd.backward(states.pow(2).mean())
+
+    for whose in ("PEFT's", "lean"):
+        for name, work in (("forward", forward), ("forward and backward", both)):
+            times = [_seconds(work) for _ in range(2 * RUNS + 1)]
+            yield of_times(f"{what}: {name}, {whose} layers", "s", times)
+        make_lean(model)
 
 
 def _seconds(work: Callable[[], object]) -> float:
