@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from simtune.doctor.events import Event
 from simtune.doctor.finding import Finding, lasting, note, ok
-from simtune.doctor.sample import Event
 from simtune.doctor.subject import Subject
 
 _BACK_SECONDS: Final = 1.0

@@ -21,7 +21,7 @@ _RUNNING_SECONDS: Final = 3600.0
 def check(subject: Subject) -> Iterator[Finding]:
     """Look at the rows."""
     sample = subject.sample
-    if not sample.decisions and (subject.remote or subject.local.is_dir()):
+    if not sample.decisions and subject.is_there:
         yield error(
             "no-decisions",
             f"no decision in {subject.store}: {len(sample.events)} rows of other kinds, "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from simtune.doctor.finding import Finding, error, first_line, note, ok, warning
-from simtune.doctor.log import is_locked
+from simtune.doctor.locks import is_locked
 from simtune.doctor.subject import Subject
 from simtune.recording.segments import is_finished, wal_directory
 from simtune.store.check_staging import check_staging

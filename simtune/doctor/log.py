@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from simtune import config
 from simtune.doctor.finding import Finding, error, first_line, lasting, note, of, ok, size, warning
+from simtune.doctor.locks import is_locked
 from simtune.doctor.subject import Subject
 from simtune.recording.backlog import log_size
 from simtune.recording.compactor import LOCK
@@ -82,15 +82,3 @@ def _on_demand(lock: Path, compact: str) -> Iterator[Finding]:
             f"the compactor that capture started ended with {first_line(wrong[-1])!r} ({lock})",
             f"{compact} shows what hinders it",
         )
-
-
-def is_locked(path: Path) -> bool:
-    """Whether any process holds a file's lock; False where there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from simtune.doctor.events import decoded
 from simtune.doctor.finding import Finding, note, ok, warning
-from simtune.doctor.sample import decoded
 from simtune.doctor.subject import Subject
 
 

@@ -38,8 +38,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     if highest >= len(tokenizer):
         yield error(
             "other-tokenizer",
-            f"token id {highest} was captured, and the tokenizer of {subject.llm_path} has "
-            f"{len(tokenizer):,} tokens",
+            f"token id {highest} was captured from {_models(decisions)}, and the tokenizer of "
+            f"{subject.llm_path} has {len(tokenizer):,} tokens",
             "--llm-path of the model that was sampled from",
         )
         return
@@ -58,7 +58,8 @@ def _compared(tokenizer: PreTrainedTokenizerFast, decisions: list[Decision]) -> 
     if found["template-drift"]:
         yield warning(
             "template-drift",
-            f"{of(found['template-drift'], count)} prompts are rendered differently; {example}",
+            f"{of(found['template-drift'], count)} prompts of {_models(decisions)} are rendered "
+            f"differently; {example}",
             "train with the chat template that the sampler used (chat_template.jinja of its "
             "model directory, and the same template options, such as enable_thinking)",
         )
@@ -71,6 +72,10 @@ def _compared(tokenizer: PreTrainedTokenizerFast, decisions: list[Decision]) -> 
         )
     if found["same"] == count:
         yield ok("prompts", f"{count} captured prompts are rendered to the same token ids")
+
+
+def _models(decisions: list[Decision]) -> str:
+    return ", ".join(sorted({each.model or "a model without a name" for each in decisions}))
 
 
 def _difference(tokenizer: PreTrainedTokenizerFast, decision: Decision) -> tuple[str, str]:

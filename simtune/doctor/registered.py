@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from simtune.doctor.finding import Finding, error, first_line, note, of, ok, warning
-from simtune.doctor.log import is_locked
+from simtune.doctor.locks import holder, is_locked
 from simtune.doctor.subject import Subject
 from simtune.errors import CorruptError, RegistryError
 from simtune.policy.adapter_hash import saved_sha256
@@ -125,17 +125,10 @@ def _lock(path: Path) -> Iterator[Finding]:
             return
         time.sleep(seconds)
     if is_locked(path):
+        pid = holder(path) or "?"
         yield warning(
             "registry-locked",
-            f"{path} has been locked for {sum(_PATIENCE):.1f} s: registering a model waits"
-            f"{_holder(path)}",
-            f"fuser {path} names the process; end it if it hangs",
+            f"{path} has been locked for {sum(_PATIENCE):.1f} s by process {pid}: "
+            "registering a model waits",
+            f"ps -p {pid} shows what it does; end it if it hangs",
         )
-
-
-def _holder(path: Path) -> str:
-    """Which process holds a lock, as the kernel's list of locks has it."""
-    number = path.stat().st_ino
-    lines = Path("/proc/locks").read_text().splitlines()
-    pids = [line.split()[4] for line in lines if f":{number} " in line and " FLOCK " in line]
-    return f" (held by process {pids[0]})" if pids else ""

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from simtune.doctor.events import decoded
 from simtune.doctor.finding import Finding, error, first_line, graded, note, of, ok
-from simtune.doctor.sample import decoded
+from simtune.doctor.sample import newest_first
 from simtune.doctor.subject import Subject
 from simtune.errors import CorruptError
 from simtune.rewards.registration import collect
@@ -33,14 +34,13 @@ class _Said(NamedTuple):
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Look at each scorer's files, the newest first."""
-    place = open_root(subject.store).tables / SCORES
-    names = sorted({path.name for path in place.iterdir()}) if place.is_dir() else []
+    names = scorers(subject)
     installed = {name: reward.version for name, reward in collect().items()}
     ended = {event.episode_id for event in subject.sample.events if event.kind == "episode_end"}
     sound = True
     for name in names:
         said: dict[Any, _Said] = {}
-        for finding in _read(place / name, said):
+        for finding in _read(open_root(subject.store).tables / SCORES / name, said):
             sound = False
             yield finding
         for finding in _judged(name, list(said.values()), installed.get(name), ended, subject):
@@ -50,11 +50,19 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield ok("scores", f"scores of {', '.join(names)}")
 
 
+def scorers(subject: Subject) -> list[str]:
+    """Who has scored the store."""
+    if not subject.is_there:
+        return []
+    place = open_root(subject.store).tables / SCORES
+    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+
+
 def _read(directory: Any, said: dict[Any, _Said]) -> Iterator[Finding]:
     """Keep the latest (version, seq) of each subject; what cannot be read is a finding."""
     order: dict[Any, tuple[Any, int]] = {}
     rows = 0
-    for path in sorted(part_files(directory), reverse=True):
+    for _, path in newest_first(part_files(directory)):
         if rows >= _ROWS:
             return
         try:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from simtune.doctor.sample import Sample, take_sample
+from simtune.errors import DataError, OptionError
 from simtune.recording.recorders import local_root
 from simtune.recording.spool import is_url
 
@@ -45,16 +46,19 @@ class Subject:
         return local_root(self.store) if self.remote else Path(self.store)
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a store, or a place for one, that can be looked at."""
+        return not self.sample.unreachable if self.remote else self.local.is_dir()
+
+    @property
     def option(self) -> str:
         """`--store ROOT` for a command line."""
         return f"--store {shlex.quote(self.store)}"
 
     @cached_property
     def sample(self) -> Sample:
-        """The newest rows of the store, those of the log among them.
-
-        Raises:
-            RemoteError: the store's URL cannot be reached.
-            OptionError: nothing can open such a URL.
-        """
-        return take_sample(self.store)
+        """The newest rows of the store, those of the log among them; asked for once."""
+        try:
+            return take_sample(self.store)
+        except (DataError, OptionError) as error:
+            return Sample(unreachable=" ".join(str(error).split()))

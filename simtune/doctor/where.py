@@ -9,7 +9,7 @@ from pathlib import Path
 from simtune import config
 from simtune.doctor.finding import Finding, error, note, ok
 from simtune.doctor.subject import Subject
-from simtune.errors import DataError, OptionError
+from simtune.errors import OptionError
 
 _OURS = {"wal", "data", "scores", "_staging"}
 
@@ -52,15 +52,13 @@ def _local(root: Path) -> Finding | None:
 
 
 def _remote(subject: Subject) -> Finding | None:
-    try:
-        _ = subject.sample
-    except (DataError, OptionError) as wrong:
-        return error(
-            "unreachable-store",
-            " ".join(str(wrong).split()),
-            "check network, credentials and the URL; docs/remote.md names what each URL needs",
-        )
-    return None
+    if not subject.sample.unreachable:
+        return None
+    return error(
+        "unreachable-store",
+        subject.sample.unreachable,
+        "check network, credentials and the URL; docs/remote.md names what each URL needs",
+    )
 
 
 def _same(first: str, second: str) -> bool:

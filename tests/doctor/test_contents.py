@@ -1,11 +1,16 @@
 """Captured rows that nobody could learn from, one fault at a time."""
 
 import fcntl
+import re
+import time
 
 import pytest
 
+import simtune
+from simtune import plugins
 from simtune.store import compact
 from tests.doctor.broken_things import episode_rows, now, write_episodes, write_rows
+from tests.doctor.test_scored import score
 
 
 def test_a_sound_store_is_all_right(found):
@@ -59,8 +64,23 @@ def test_a_setting_that_cannot_be_used_is_named(found, monkeypatch):
 
 
 def test_a_url_that_leads_nowhere_is_an_error(found):
-    codes = found("root", store="nosuch://bucket/prefix")
+    codes = found("root", "capture", "rewards", "scores", "damage", store="nosuch://bucket/prefix")
+    assert list(codes) == ["unreachable-store"]
     assert codes["unreachable-store"].level == "error"
+
+
+def test_a_store_behind_a_url_is_read_where_it_is(tmp_path, found, monkeypatch):
+    monkeypatch.setenv("SIMTUNE_LOCAL", str(tmp_path / "spool"))
+    url = f"file://{tmp_path}/remote"
+    simtune.configure(root=url)
+    with simtune.episode(env="lake") as episode:
+        simtune.capture(lambda messages: "left")([{"role": "user", "content": "go"}])
+        simtune.reward(1.0)
+        episode.finish(terminated=True)
+    assert simtune.read(url).count()["files"] == 1
+    codes = found("root", "capture", "log", store=url)
+    assert codes["capture"].seen == "1 decisions in 1 episodes"
+    assert {finding.level for finding in codes.values()} == {"ok"}
 
 
 def test_episodes_without_a_decision_are_an_empty_capture(tmp_path, found):
@@ -117,6 +137,13 @@ def test_no_reward_at_all_is_a_warning_and_few_missing_are_a_note(tmp_path, root
     assert f"simtune score --store {tmp_path / 'none'}" in wrong.fix
     write_episodes(root, 1, prefix="bare", reward=None)
     assert found("rewards")["unrewarded-episodes"].seen.startswith("1 of 13 ")
+
+
+def test_where_there_are_scores_missing_rewards_are_a_note(tmp_path, found):
+    score(write_episodes(tmp_path / "none", 4, reward=None).parent.parent, range(4))
+    told = found("rewards", store=tmp_path / "none")["no-rewards"]
+    assert (told.level, told.fix) == ("note", "train with --reward fair")
+    assert told.seen.endswith("; there are scores of fair")
 
 
 def test_a_late_reward_is_a_reward(tmp_path, found):
@@ -180,6 +207,35 @@ def test_what_capture_did_not_keep_is_added_up(root, found):
     assert "3 decisions" in codes["left-out"].seen
     assert codes["converted-values"].seen.endswith(": reward (2)")
     assert "losses" not in codes
+
+
+def test_what_a_plugin_keeps_out_and_back_pressure_drops_is_told(tmp_path, found):
+    """Both captured for real."""
+    (tmp_path / "picky.py").write_text(
+        "import simtune\n\n@simtune.hookimpl\n"
+        "def simtune_decision(row):\n    return row.response != 'secret'\n"
+    )
+    plugins.load(str(tmp_path / "picky.py"))
+    root = tmp_path / "mine"
+    simtune.configure(root=str(root), backpressure="drop", backlog_bytes=4000, compactor="none")
+    ask = simtune.capture(lambda messages: messages[-1]["content"])
+
+    def play(*answers):
+        with simtune.episode(env="lake"):
+            for text in answers:
+                ask([{"role": "user", "content": text}])
+
+    play("secret", "left", "secret")
+    play("x" * 5000)
+    simtune.flush()
+    play("dropped", "dropped")
+    simtune.read(root)
+    time.sleep(0.3)
+    play("right")
+    simtune.flush()
+    codes = found("losses", store=root)
+    assert "kept 2 decisions out" in codes["left-out"].seen
+    assert re.fullmatch(r"back-pressure dropped [1-9][0-9]* rows", codes["dropped-rows"].seen)
 
 
 def test_clocks_that_jump_are_noted(root, found):

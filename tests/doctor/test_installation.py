@@ -116,6 +116,17 @@ def test_a_misspelled_hook_or_argument_is_an_error(found, tmp_path, monkeypatch,
     assert "plugin 'wrong'" in wrong.seen and said in wrong.seen
 
 
+def test_a_plugin_whose_rewards_fail_to_register_is_a_warning(found, tmp_path, monkeypatch):
+    (tmp_path / "half.py").write_text(
+        "import simtune\n\n@simtune.hookimpl\n"
+        "def simtune_register_rewards(register):\n    raise LookupError('no model of the judge')\n"
+    )
+    monkeypatch.setenv("SIMTUNE_PLUGINS", "half.py")
+    assert found("plugins")["failed-plugin"].seen == (
+        "plugin 'half' raised in simtune_register_rewards: LookupError: no model of the judge"
+    )
+
+
 def test_a_plugin_file_that_is_gone_is_an_error(found, monkeypatch):
     monkeypatch.setenv("SIMTUNE_PLUGINS", "gone.py")
     assert "does not exist" in found("plugins")["broken-plugin"].seen

@@ -5,11 +5,13 @@ import re
 import pytest
 
 import simtune
+from simtune.gym import rollout
 from simtune.policy.local import LocalPolicy
 from simtune.registry import Registry
 from tests.doctor.broken_things import decision as decision_row
 from tests.doctor.broken_things import write_rows
 
+LAKE = "simtune.gym.frozenlake:random_map"
 PROMPTS = [[{"role": "user", "content": f"go {way} now"}] for way in ("left", "right", "up")]
 
 
@@ -65,6 +67,19 @@ def test_what_the_same_model_sampled_agrees(tmp_path, found, base):
     assert float(mean[1]) < 1e-5
 
 
+@pytest.mark.parametrize("decision", ["generate", "choose"])
+def test_whole_chats_and_named_options_agree_as_rolled_out(tmp_path, found, base, decision):
+    """Later prompts hold sampled tokens, which tokenising the text anew need not give."""
+    policy = LocalPolicy.load(base, max_new_tokens=3, decision=decision)
+    rollout(LAKE, policy, episodes=2, root=str(tmp_path / "mine"), history="full")
+    simtune.read(str(tmp_path / "mine"))
+    codes = found("prompts", "logprobs", store=tmp_path / "mine", llm_path=str(base))
+    assert {code: finding.level for code, finding in codes.items()} == {
+        "prompts": "ok",
+        "logprobs": "ok",
+    }
+
+
 def test_without_a_model_nothing_is_compared(found):
     assert found("prompts", "logprobs") == {}
 
@@ -82,7 +97,7 @@ def test_another_chat_template_is_drift_and_shown(tmp_path, found, base):
     )
     capture(tmp_path / "mine", policy)
     wrong = found("prompts", store=tmp_path / "mine", llm_path=str(base))["template-drift"]
-    assert wrong.seen.startswith("3 of 3 (100 %) prompts are rendered differently")
+    assert wrong.seen.startswith(f"3 of 3 (100 %) prompts of {base} are rendered differently")
     assert "captured '<|system|>Be good.<|end|>" in wrong.seen
     assert "rendered '<|user|>go " in wrong.seen
 
