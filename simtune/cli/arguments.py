@@ -128,6 +128,8 @@ def _add_flag(
         action = "append"
     elif isinstance(kind, inspect.DictType):
         action = _AppendPair
+    # A switch alone turns it on: `--follow` is `--follow true`.
+    switch: dict[str, Any] = {"nargs": "?", "const": "true"} if _is_switch(kind) else {}
     group.add_argument(
         *([ALIASES[name]] if name in ALIASES else []),
         flag(name),
@@ -136,7 +138,12 @@ def _add_flag(
         default=argparse.SUPPRESS,
         metavar=_metavar(kind) + ("|null" if _switched_off_by_null(users[0][1]) else ""),
         help=(description + _defaults(users)).replace("%", "%%"),
+        **switch,
     )
+
+
+def _is_switch(kind: inspect.Type) -> bool:
+    return isinstance(kind, inspect.BoolType)
 
 
 def _described(kind: inspect.Type) -> tuple[inspect.Type, str]:

@@ -25,6 +25,8 @@ NUMBERS = (
     ("policy_loss", "value_loss", "explained_variance"),
     ("rollout_tokens_per_s", "update_tokens_per_s", "seconds"),
     ("episodes_seen", "decisions_seen", "skipped_steps"),
+    ("version", "staleness", "dropped_stale"),
+    ("dropped_foreign", "dropped_other", "delay_s"),
 )
 """Rows of the table of latest values."""
 
@@ -79,7 +81,8 @@ class Dashboard:
 
         self._options = options
         self._console = console
-        self._done, self._total = 0, options.iterations
+        self._done, self._total = 0, options.iterations or None
+        self._waiting = ""
         self._first: tuple[int, float] | None = None
         self._started = time.monotonic()
         self._latest: dict[str, float] = {}
@@ -109,11 +112,16 @@ class Dashboard:
         if self._first is None:
             # Before its first round a run loads a model; that says nothing about its rate.
             self._first = (done, now)
-        self._done, self._total = done, total or self._options.iterations
+        self._done, self._total = done, total or self._options.iterations or None
+        self._waiting = ""
         self._latest |= metrics
         for name in CURVES:
             if name in metrics:
                 self._seen.setdefault(name, []).append(metrics[name])
+
+    def wait(self, text: str) -> None:
+        """Say what the run waits for, until its next round is done."""
+        self._waiting = text
 
     def render(self) -> RenderableType:
         """The whole display, as it is now."""
@@ -127,20 +135,25 @@ class Dashboard:
             parts.append(Text(line + sparkline(values, width), no_wrap=True))
         if self._latest:
             parts.append(self._table())
+        if self._waiting:
+            parts.append(Text(self._waiting, style="yellow", no_wrap=True))
         parts.append(Text(f"MLflow {self._where()}", style="dim", overflow="fold"))
         return Group(*parts)
 
     def _head(self) -> str:
         elapsed = time.monotonic() - self._started
-        text = f"ppo  round {self._done}/{self._total}  {_clock(elapsed)}"
+        of = "" if self._total is None else f"/{self._total}"
+        text = f"ppo  round {self._done}{of}  {_clock(elapsed)}"
         if self._first is None:
-            return f"{text}  loading the model, playing the first round"
+            return f"{text}  loading the model, first round"
         done, since = self._first
         rounds, seconds = self._done - done, time.monotonic() - since
         if rounds == 0:
             return text
-        left = (self._total - self._done) * seconds / rounds
-        return f"{text}  {rounds / seconds:.3g} rounds/s  {_clock(left)} left"
+        text = f"{text}  {rounds / seconds:.3g} rounds/s"
+        if self._total is None:
+            return text
+        return f"{text}  {_clock((self._total - self._done) * seconds / rounds)} left"
 
     def _table(self) -> RenderableType:
         from rich.table import Table

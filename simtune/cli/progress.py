@@ -72,6 +72,13 @@ class Progress:
         elif done == total or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._line(numbers)
 
+    def wait(self, text: str) -> None:
+        """Say what the work waits for."""
+        if self._bar is not None:
+            self._bar.update(self._task, numbers=text)
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._line(text)
+
     def _line(self, numbers: str) -> None:
         if self._silent:
             return

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_other_methods(method, values)
     options = parse_options(method, values)
     with progress_of(method, options) as progress:
-        record = tune(method, options, on_step=progress.update)
+        record = tune(method, options, on_step=progress.update, on_wait=progress.wait)
     if not is_main_process():
         return 0
     if args.json:

@@ -157,7 +157,7 @@ class _Loop:
         curve: list[float] = []
         with self._timed("PPO on its own roll-outs") as shown:
 
-            def follow(done: int, total: int, metrics: dict[str, float]) -> None:
+            def follow(done: int, total: int | None, metrics: dict[str, float]) -> None:
                 curve.append(metrics["success"])
                 shown.update(done, total, {"success": metrics["success"]} | metrics)
 

@@ -96,6 +96,21 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return loaded
 
 
+class Begun(msgspec.Struct):
+    """What a run began with; a part of `RunState`."""
+
+    method: str
+    options: dict[str, Any]
+
+
+def begun(run_dir: Path) -> Begun | None:
+    """What a run began with, without reading its tensors; None where that cannot be read."""
+    try:
+        return msgspec.json.decode((rounds(run_dir)[-1] / STATE).read_bytes(), type=Begun)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def save(
     run_dir: Path,
     state: RunState,

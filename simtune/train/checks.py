@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from simtune import plugins
 from simtune.data.decisions import read_decisions
 from simtune.errors import DataError, OptionError
+from simtune.train.following_checks import changed, check_following
 from simtune.train.options import SEEDS_PER_RUN, PPOOptions, TrainOptions
 from simtune.train.update_checks import check_update
 
@@ -112,7 +112,7 @@ def check_source(options: TrainOptions) -> None:
         )
     if options.dataset_path is not None:
         read_decisions(options.dataset_path)
-    if options.store is not None:
+    if options.store is not None and not options.follow:
         _check_store(Path(options.store))
     if isinstance(options, PPOOptions) and options.env is not None:
         from simtune import gym
@@ -128,11 +128,13 @@ def _check_use(options: TrainOptions) -> None:
             got=f"--reward {options.reward[0]} with --dataset-path",
             fix="leave --reward out, or train from a --store",
         )
+    check_following(options)
     if not isinstance(options, PPOOptions):
         return
     if options.env is None:
-        played = PLAYING_OPTIONS if options.eval_env is not None else ()
-        for name in _changed(options, set(ROLLOUT_OPTIONS).difference(played)):
+        used = {*PLAYING_OPTIONS} if options.eval_env is not None else set()
+        used |= {"episodes_per_iteration"} if options.follow else set()
+        for name in changed(options, set(ROLLOUT_OPTIONS).difference(used)):
             raise OptionError(
                 f"{_flag(name)} is about roll-outs, and there are none without --env",
                 fix=f"leave {_flag(name)} out, or give --env",
@@ -144,7 +146,7 @@ def _check_use(options: TrainOptions) -> None:
 def _check_evaluation(options: PPOOptions) -> None:
     """Refuse an evaluation that cannot be played, or that is played on training's own seeds."""
     if options.eval_every == 0:
-        for name in _changed(options, EVALUATION_OPTIONS):
+        for name in changed(options, EVALUATION_OPTIONS):
             raise OptionError(
                 f"{_flag(name)} is about evaluations, and there are none without --eval-every",
                 fix=f"leave {_flag(name)} out, or give --eval-every 5",
@@ -172,12 +174,6 @@ def _check_evaluation(options: PPOOptions) -> None:
             expected=f"--eval-seed outside {first} to {last - 1}",
             got=f"{options.eval_seed} to {options.eval_seed + options.eval_episodes - 1}",
         )
-
-
-def _changed(options: PPOOptions, names: Iterable[str]) -> list[str]:
-    """Those of some options that differ from their defaults."""
-    defaults = PPOOptions()
-    return sorted(name for name in names if getattr(options, name) != getattr(defaults, name))
 
 
 def _check_registry(options: TrainOptions) -> None:

@@ -12,7 +12,7 @@ from simtune.train.kept import Kept
 from simtune.train.learner import Learner
 from simtune.train.lora import parent_record
 from simtune.train.options import PPOOptions
-from simtune.train.run import METHOD, Run
+from simtune.train.run import Run
 from simtune.train.saving import publish, save_adapter
 
 CURVES = "curves.png"
@@ -46,7 +46,7 @@ def finish(
         record = publish(
             learner.model.policy,
             learner.tokenizer,
-            method=METHOD,
+            method="ppo",
             options=options,
             data=learner.source.seen(),
             metrics=_metrics(run, chosen),
@@ -62,7 +62,7 @@ def finish(
 
 def finished_before(options: PPOOptions, run: Run) -> ModelRecord | None:
     """The record of a run that was killed after it had registered, or that had simply ended."""
-    if run.resumed is None or run.resumed.state.round < options.iterations:
+    if options.follow or run.resumed is None or run.resumed.state.round < options.iterations:
         return None
     for record in Registry(options.models_dir).list():
         rounds = record.metrics.get("rounds")

@@ -42,6 +42,12 @@ def processes_wanted(options: PPOOptions) -> int:
 
     gpus = torch.cuda.device_count()
     wanted = options.processes or max(1, min(len(options.devices.split(",")), gpus))
+    if options.follow and wanted > 1:
+        raise OptionError(
+            "a store is followed by one process",
+            expected="one GPU in --devices, and --processes 1",
+            got=f"{wanted} processes",
+        )
     if gpus and wanted > gpus:
         raise OptionError(
             f"--processes {wanted} is more than there are GPUs",

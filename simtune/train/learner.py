@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,11 @@ from simtune.policy.local import LocalPolicy
 from simtune.train import precision
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.env_source import EnvSource
+from simtune.train.followed_source import FollowedSource
+from simtune.train.following import Following
 from simtune.train.logged_source import ratings_source, store_source
 from simtune.train.lora import attach
-from simtune.train.options import PPOOptions
+from simtune.train.options import OnWait, PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.seen_states import SeenStates
 from simtune.train.sources import Source
@@ -41,13 +44,23 @@ class Learner:
         options: of the run.
         run_id: recorded with every episode it plays.
         processes: of the run.
+        directory: of its checkpoints; a store that is followed needs one.
+        on_wait: told what such a run waits for.
 
     Attributes:
         choices: what the device made of the options, and where behaviour log-probabilities are
             from; for the run's parameters.
     """
 
-    def __init__(self, options: PPOOptions, run_id: str, processes: Processes) -> None:
+    def __init__(
+        self,
+        options: PPOOptions,
+        run_id: str,
+        processes: Processes,
+        *,
+        directory: Path | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
         torch.manual_seed(options.seed)
         loaded = precision.load(options)
         self.processes = processes
@@ -65,11 +78,19 @@ class Learner:
             seed=options.seed + RANK_SEEDS * processes.rank,
             name=options.llm_path,
         )
+        self.following: Following | None = None
+        if options.follow:
+            assert directory is not None
+            present = adapter_sha256(self.model.policy)
+            self.following = Following(options, present, directory, on_wait)
         self.source = self._source(options, run_id)
         self.ppo = PPO(self.model, options, pad_id=self.policy.pad_id, processes=processes)
 
-    def round(self, index: int) -> dict[str, float]:
-        """Gather episodes and learn from them; returns the round's metrics.
+    def round(self, index: int) -> dict[str, float] | None:
+        """Gather episodes and learn from them.
+
+        Returns:
+            The round's metrics; None where there are no more episodes.
 
         Raises:
             TrainingError: the loss was not finite several times in a row, or a weight is not.
@@ -81,6 +102,8 @@ class Learner:
         seen = SeenStates()
         with self.policy.watched(seen.add):
             gathered = self.source.gather(index)
+        if gathered is None:
+            return None
         metrics = gathered.metrics | self.ppo.round(index, gathered.episodes, seen=seen)
         for name, weights in self.trainable().items():
             if not torch.isfinite(weights).all():
@@ -151,6 +174,8 @@ class Learner:
     def _source(self, options: PPOOptions, run_id: str) -> Source:
         if options.env is not None:
             return EnvSource(options, self.policy, run_id, self.processes)
+        if self.following is not None:
+            return FollowedSource(options, self.following, self.policy, self.model)
         source = store_source if options.store is not None else ratings_source
         logged = source(options, self.policy, self.model)
         self.choices["behaviour_policy"] = logged.behaviour

@@ -13,8 +13,11 @@ from msgspec import Meta
 
 from simtune.errors import OptionError
 
-OnStep: TypeAlias = Callable[[int, int, dict[str, float]], None]
-"""Called as `on_step(step, total, metrics)` on the trainer's thread."""
+OnStep: TypeAlias = Callable[[int, "int | None", dict[str, float]], None]
+"""Called as `on_step(step, total, metrics)` on the trainer's thread; no total: there is no end."""
+
+OnWait: TypeAlias = Callable[[str], None]
+"""Called with what the trainer waits for, in words, on its thread, about once a second."""
 
 SEEDS_PER_RUN = 1_000_000
 """Seeds of episodes that belong to one value of `--seed`."""
@@ -53,6 +56,19 @@ class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lora_target: Annotated[
         str, Meta(description="`all-linear` or comma-separated module names")
     ] = "all-linear"
+    follow: Annotated[bool, Meta(description="stay, and learn from --store as episodes arrive")] = (
+        False
+    )
+    follow_timeout: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="with --follow: end after so many seconds without anything new"),
+    ] = None
+    publish_every: Annotated[
+        int, Meta(description="with --follow: rounds between published adapters", ge=1)
+    ] = 1
+    keep_published: Annotated[
+        int, Meta(description="with --follow: newest candidates whose files are kept", ge=2)
+    ] = 5
 
 
 class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +91,26 @@ class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     training_arguments: Annotated[
         dict[str, Any], Meta(description="any field of TRL's SFTConfig")
     ] = msgspec.field(default_factory=dict)
+    iterations: Annotated[
+        int, Meta(description="rounds; 0: no end, with --follow, where it is the default", ge=0)
+    ] = 0
+    episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
+    buffer_episodes: Annotated[
+        int, Meta(description="with --follow: episodes kept for replay", ge=2)
+    ] = 512
+    buffer_temperature: Annotated[
+        float, Meta(description="with --follow: how evenly replay draws; large: all alike", gt=0)
+    ] = 1.0
+    resume: Annotated[
+        str | None,
+        Meta(description="go on with a run: `latest`, its id or directory; `never`: begin anew"),
+    ] = None
+    keep_checkpoints: Annotated[
+        int, Meta(description="newest checkpoints of a run that are kept", ge=1)
+    ] = 2
+    checkpoint_dir: Annotated[
+        str | None, Meta(description="where runs keep checkpoints; default: MODELS_DIR/checkpoints")
+    ] = None
 
 
 class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
@@ -89,7 +125,9 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     capture_root: Annotated[str, Meta(description="store that roll-outs are captured into")] = (
         "./simtune-data"
     )
-    iterations: Annotated[int, Meta(description="roll-out and update rounds", ge=1)] = 20
+    iterations: Annotated[
+        int, Meta(description="rounds; 0: no end, with --follow, where it is the default", ge=0)
+    ] = 20
     episodes_per_iteration: Annotated[int, Meta(description="episodes of one round", ge=1)] = 64
     group_size: Annotated[
         int, Meta(description="episodes that begin alike, for rloo and group", ge=1)
@@ -142,6 +180,9 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     importance_cap: Annotated[
         float, Meta(description="largest importance weight of the decoupled form", gt=0)
     ] = 2.0
+    max_staleness: Annotated[
+        int, Meta(description="with --follow: versions that a decision may be old", ge=0)
+    ] = 4
     learning_rate: Annotated[float, Meta(description="learning rate of the LoRA", gt=0)] = 3e-4
     lr_schedule: Annotated[
         Literal["constant", "linear"],
@@ -200,7 +241,7 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     ] = "best"
     resume: Annotated[
         str | None,
-        Meta(description="go on with a run: `latest`, its id, or its checkpoint directory"),
+        Meta(description="go on with a run: `latest`, its id or directory; `never`: begin anew"),
     ] = None
     save_every: Annotated[int, Meta(description="rounds between checkpoints; 0: none", ge=0)] = 5
     keep_checkpoints: Annotated[
@@ -254,9 +295,11 @@ def parse_options(method: str, values: dict[str, Any]) -> TrainOptions:
             )
     try:
         if named.get("resume") is not None:
-            from simtune.train.resume import resumed_values
+            from simtune.train.resume import NEVER, resumed_values
 
-            named = resumed_values(named, kind)
+            named = named if named["resume"] == NEVER else resumed_values(named, kind)
+        if msgspec.convert(named.get("follow", False), bool, strict=False):
+            named = {"iterations": 0} | named
         options = msgspec.convert(named, kind, strict=False)
     except msgspec.ValidationError as error:
         raise OptionError(f"bad option for {method}: {error}") from error

@@ -12,6 +12,7 @@ this file; the first alone logs, saves and registers.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -25,23 +26,29 @@ from simtune.train.checks import check_inputs
 from simtune.train.finish import finish, finished_before
 from simtune.train.kept import Kept
 from simtune.train.learner import Learner
-from simtune.train.options import OnStep, PPOOptions
+from simtune.train.online import Online
+from simtune.train.options import OnStep, OnWait, PPOOptions
 from simtune.train.parallel import Processes, join
 from simtune.train.periodic_eval import HeldOut
 from simtune.train.precision import out_of_memory
 from simtune.train.resume import warn_of_changes
-from simtune.train.run import METHOD, Run, opened
+from simtune.train.run import Run, opened
+
+METHOD = "ppo"
 
 
-def train_ppo(options: PPOOptions, *, on_step: OnStep | None = None) -> ModelRecord:
+def train_ppo(
+    options: PPOOptions, *, on_step: OnStep | None = None, on_wait: OnWait | None = None
+) -> ModelRecord:
     """Train an adapter with PPO and register it.
 
     Args:
         options: of the run; exactly one of env, store and dataset_path is set.
         on_step: called with (round, rounds, metrics) after each round, in the main process.
+        on_wait: told what a run waits for that follows a store.
 
     Returns:
-        The record that was written to the registry.
+        The record that was written to the registry, of a followed store the last one.
 
     Raises:
         OptionError: an option cannot be used.
@@ -52,24 +59,27 @@ def train_ppo(options: PPOOptions, *, on_step: OnStep | None = None) -> ModelRec
     check_inputs(options)
     processes = join()
     try:
-        with opened(options, processes) as run:
+        with opened(options, processes, METHOD) as run:
             before = finished_before(options, run)
-            return before if before is not None else _train(options, run, processes, on_step)
+            if before is not None:
+                return before
+            return _train(Loop(options, run, processes, on_wait), on_step)
     finally:
         processes.close()
 
 
-def _train(
-    options: PPOOptions, run: Run, processes: Processes, on_step: OnStep | None
-) -> ModelRecord:
-    loop = Loop(options, run, processes)
+def _train(loop: Loop, on_step: OnStep | None) -> ModelRecord:
+    run, processes = loop.run, loop.processes
     try:
-        failure = loop.rounds(on_step if processes.main else None)
+        with nullcontext() if loop.online is None else loop.online.beside():
+            failure = loop.rounds(on_step if processes.main else None)
     finally:
         loop.learner.source.close()
     record = None
-    if run.tracker is not None:
-        record = finish(options, run, loop.learner, loop.kept, failure)
+    if loop.online is not None:
+        record = loop.online.finish(loop.done, loop.kept, failure)
+    elif run.tracker is not None:
+        record = finish(loop.options, run, loop.learner, loop.kept, failure)
     record = processes.broadcast(record)
     assert record is not None
     if run.announcement is not None:
@@ -90,13 +100,20 @@ class Loop:
         options: of the run.
         run: where it reports to, and what it goes on from.
         processes: of the run.
+        on_wait: told what is waited for where a store is followed.
     """
 
-    def __init__(self, options: PPOOptions, run: Run, processes: Processes) -> None:
+    def __init__(
+        self, options: PPOOptions, run: Run, processes: Processes, on_wait: OnWait | None = None
+    ) -> None:
         self.options = options
         self.run = run
         self.processes = processes
-        self.learner = Learner(options, run.run_id, processes)
+        self.learner = Learner(
+            options, run.run_id, processes, directory=run.directory, on_wait=on_wait
+        )
+        following = self.learner.following
+        self.online = None if following is None else Online(run, self.learner, following)
         self.held_out = HeldOut(options, self.learner.policy, processes)
         self.done = 0
         run.hold()
@@ -110,16 +127,22 @@ class Loop:
         """Train until all rounds are done; gives the reason where the run stops early."""
         if self.done == 0:
             self._begin()
-        total = self.options.iterations
-        for index in range(self.done, total):
+        if self.online is not None:
+            self.online.catch_up(self.done)
+        total = self.options.iterations or None
+        while total is None or self.done < total:
             try:
-                metrics = self._round(index)
+                metrics = self._round(self.done)
             except TrainingError as error:
                 return error
             except torch.OutOfMemoryError as error:
                 raise out_of_memory(error, self.options) from error
+            if metrics is None:
+                return None
             self.run.log(self.done, metrics)
             self._save()
+            if self.online is not None:
+                self.online.publish(self.done)
             if on_step is not None:
                 on_step(self.done, total, metrics)
         return None
@@ -130,9 +153,11 @@ class Loop:
             self.run.log(0, self.held_out.metrics(self.held_out.measure()))
         self._save()
 
-    def _round(self, index: int) -> dict[str, float]:
+    def _round(self, index: int) -> dict[str, float] | None:
         started = time.perf_counter()
         metrics = self.learner.round(index)
+        if metrics is None:
+            return None
         self.done = index + 1
         weights = self.learner.snapshot()
         self.kept.trained(self.done, weights, skipped_steps=metrics["skipped_steps"])
@@ -143,11 +168,16 @@ class Loop:
         return metrics | {"seconds": time.perf_counter() - started}
 
     def _save(self) -> None:
-        """Write a checkpoint where one is due: at first, every so many rounds, and at the end."""
+        """Write a checkpoint where one is due: at first, every so many rounds, and at the end.
+
+        Of a followed store every round is due: what was taken from it is not taken again.
+        """
         every, directory = self.options.save_every, self.run.directory
         last = self.done == self.options.iterations
-        if directory is None or not (last or self.done % every == 0):
+        if directory is None or not (last or self.options.follow or self.done % every == 0):
             return
+        if self.online is not None:
+            self.online.announce(self.done)
         update = self.learner.state_dict()
         if self.processes.main:
             checkpoints.save(

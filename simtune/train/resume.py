@@ -15,6 +15,10 @@ import msgspec
 from simtune.errors import OptionError
 from simtune.train import checkpoints
 from simtune.train.checkpoints import Checkpoint
+from simtune.train.options import PPOOptions, SFTOptions
+
+NEVER = "never"
+"""As `--resume`: begin anew, where the same command would go on."""
 
 FOLDER = "checkpoints"
 """In the models' directory, where `--checkpoint-dir` names no other."""
@@ -31,6 +35,8 @@ CHANGEABLE = frozenset(
         "devices",
         "description",
         "gradient_checkpointing",
+        "follow_timeout",
+        "keep_published",
     }
 )
 """Options that a resumed run may change: they move no number of a round that is repeated. Processes
@@ -50,9 +56,9 @@ def find_run(wanted: str, root: Path) -> Path:
     """
     if checkpoints.rounds(Path(wanted)):
         return Path(wanted)
-    runs = [path for path in root.glob("*") if path.is_dir() and checkpoints.rounds(path)]
+    runs = _runs(root)
     if wanted == "latest" and runs:
-        return max(runs, key=lambda run: checkpoints.rounds(run)[-1].stat().st_mtime_ns)
+        return runs[-1]
     found = [run for run in runs if run.name.startswith(wanted)]
     if len(found) == 1:
         return found[0]
@@ -62,6 +68,12 @@ def find_run(wanted: str, root: Path) -> Path:
         got=", ".join(sorted(run.name for run in found or runs)) or f"no checkpoints in {root}",
         fix="--checkpoint-dir or --models-dir says where they are; --save-every writes them",
     )
+
+
+def _runs(root: Path) -> list[Path]:
+    """The runs with checkpoints, the one saved last at the end."""
+    runs = [path for path in root.glob("*") if path.is_dir() and checkpoints.rounds(path)]
+    return sorted(runs, key=lambda run: checkpoints.rounds(run)[-1].stat().st_mtime_ns)
 
 
 def resumed_values(values: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -106,14 +118,36 @@ def refuse_changes(saved: Mapping[str, Any], asked: Mapping[str, Any], names: se
         )
 
 
-def checkpoint_of(run_dir: str, options: msgspec.Struct) -> Checkpoint:
+def run_of_same_command(options: PPOOptions | SFTOptions, method: str) -> str | None:
+    """The newest run that began with these options, but for those that may change; None without.
+
+    So a command that a supervisor starts again after a crash goes on where it was.
+    """
+    asked = msgspec.to_builtins(options)
+    for run in reversed(_runs(checkpoint_root(options.models_dir, options.checkpoint_dir))):
+        begun = checkpoints.begun(run)
+        if begun is None or begun.method != method:
+            continue
+        if all(begun.options.get(name) == asked[name] for name in asked.keys() - CHANGEABLE):
+            return str(run)
+    return None
+
+
+def checkpoint_of(run_dir: str, options: msgspec.Struct, method: str) -> Checkpoint:
     """The checkpoint that a run goes on from.
 
     Raises:
-        OptionError: an option differs that a resumed run cannot change.
+        OptionError: an option differs that a resumed run cannot change, or it is another
+            method's run.
         CorruptError: no checkpoint of the run is whole.
     """
     checkpoint = checkpoints.newest(Path(run_dir))
+    if checkpoint.state.method != method:
+        raise OptionError(
+            f"run {Path(run_dir).name} is no run of {method}",
+            got=checkpoint.state.method,
+            fix=f"simtune train {checkpoint.state.method} --resume ...",
+        )
     asked = msgspec.to_builtins(options)
     refuse_changes(checkpoint.state.options, asked, set(asked))
     return checkpoint

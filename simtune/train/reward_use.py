@@ -26,15 +26,8 @@ def usable_episodes(
     Raises:
         DataError: none is usable.
     """
-    usable = []
-    for episode in episodes:
-        per_decision = combine(list(rewards), episode)
-        if per_decision is None:
-            skipped["a reward failed"] += 1
-            continue
-        made = episode_turns(episode, per_decision, policy.encode, skipped)
-        if made is not None:
-            usable.append(made)
+    found = [usable_episode(episode, rewards, policy, skipped) for episode in episodes]
+    usable = [made for made in found if made is not None]
     if not usable:
         failed = failures(rewards)
         raise DataError(
@@ -44,6 +37,17 @@ def usable_episodes(
             fix="answer with simtune.Reply(text, token_ids=..., logprobs=...); or train sft",
         )
     return usable
+
+
+def usable_episode(
+    episode: Episode, rewards: Sequence[str], policy: LocalPolicy, skipped: Counter[str]
+) -> EpisodeTurns | None:
+    """An episode as turns with their rewards; None, counted by reason, where it is of no use."""
+    per_decision = combine(list(rewards), episode)
+    if per_decision is None:
+        skipped["a reward failed"] += 1
+        return None
+    return episode_turns(episode, per_decision, policy.encode, skipped)
 
 
 def rewards_used(specs: Sequence[str]) -> list[RewardUsed]:

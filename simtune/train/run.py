@@ -12,12 +12,13 @@ import msgspec
 from simtune.train import checkpoints
 from simtune.train.announcement import Announcement
 from simtune.train.checkpoints import Checkpoint
-from simtune.train.options import PPOOptions
+from simtune.train.options import PPOOptions, SFTOptions
 from simtune.train.parallel import Processes
-from simtune.train.resume import checkpoint_of, checkpoint_root
+from simtune.train.resume import NEVER, checkpoint_of, checkpoint_root, run_of_same_command
 from simtune.train.tracking import Tracker
 
-METHOD = "ppo"
+LONGEST_HISTORY = 4000
+"""Points of a run's own curves: beyond that every second of the older half goes. MLflow has all."""
 
 
 class Run:
@@ -73,6 +74,8 @@ class Run:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """One point of each curve."""
         self.history.append((step, metrics))
+        if len(self.history) > LONGEST_HISTORY:
+            del self.history[1 : LONGEST_HISTORY // 2 : 2]
         if self.tracker is not None:
             self.tracker.metrics(metrics, step)
         if self.announcement is not None:
@@ -80,33 +83,40 @@ class Run:
 
 
 @contextmanager
-def opened(options: PPOOptions, processes: Processes) -> Iterator[Run]:
+def opened(options: PPOOptions | SFTOptions, processes: Processes, method: str) -> Iterator[Run]:
     """Begin a run, or go on with the one that `options.resume` names.
+
+    A store that is followed is gone on with by the same command, without being named.
 
     Raises:
         OptionError: an option differs from the run to go on with.
         CorruptError: no checkpoint of it is whole.
         TrainingError: MLflow cannot be used.
     """
-    resumed = checkpoint_of(options.resume, options) if options.resume else None
+    resume = options.resume
+    if options.follow and resume is None:
+        resume = run_of_same_command(options, method)
+    resumed = checkpoint_of(resume, options, method) if resume not in (None, NEVER) else None
     run_id = "" if resumed is None else resumed.state.run_id
     tracker = announcement = None
     with ExitStack() as stack:
         if processes.main:
-            tags = {"method": METHOD, "base_model": options.llm_path}
+            tags = {"method": method, "base_model": options.llm_path}
             tracker = stack.enter_context(
                 Tracker(options.experiment_name, options.tracking_uri, tags=tags, run_id=run_id)
             )
             announcement = stack.enter_context(
-                Announcement(METHOD, msgspec.to_builtins(options), tracker.run_id)
+                Announcement(method, msgspec.to_builtins(options), tracker.run_id)
             )
         run_id = processes.broadcast(run_id if tracker is None else tracker.run_id)
         directory = _directory(options, resumed, run_id)
         yield Run(run_id, resumed, directory, tracker, announcement, stack)
 
 
-def _directory(options: PPOOptions, resumed: Checkpoint | None, run_id: str) -> Path | None:
-    if options.save_every == 0:
+def _directory(
+    options: PPOOptions | SFTOptions, resumed: Checkpoint | None, run_id: str
+) -> Path | None:
+    if isinstance(options, PPOOptions) and options.save_every == 0:
         return None
     if resumed is not None:
         return resumed.path.parent

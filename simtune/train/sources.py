@@ -29,8 +29,8 @@ class Gathered(msgspec.Struct, kw_only=True):
 class Source(Protocol):
     """Gives the episodes of each round, and says at the end what was used."""
 
-    def gather(self, index: int) -> Gathered:
-        """The episodes of round `index`."""
+    def gather(self, index: int) -> Gathered | None:
+        """The episodes of round `index`; None where there will be no more of them."""
 
     def seen(self) -> DataSeen:
         """What was learned from so far, for the registry."""

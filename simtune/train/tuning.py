@@ -6,7 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from simtune.errors import OptionError
-from simtune.train.options import OnStep, PPOOptions, SFTOptions, TrainOptions, parse_options
+from simtune.train.options import (
+    OnStep,
+    OnWait,
+    PPOOptions,
+    SFTOptions,
+    TrainOptions,
+    parse_options,
+)
 
 if TYPE_CHECKING:
     from simtune.registry import ModelRecord
@@ -75,8 +82,20 @@ def use_devices(devices: str) -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(wanted))
 
 
-def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -> ModelRecord:
+def tune(
+    method: str,
+    options: TrainOptions,
+    *,
+    on_step: OnStep | None = None,
+    on_wait: OnWait | None = None,
+) -> ModelRecord:
     """Check the inputs, then run the trainer of a method; torch is imported only after the checks.
+
+    Args:
+        method: sft or ppo.
+        options: of the run.
+        on_step: called after each step or round.
+        on_wait: told what a run waits for that follows a store.
 
     Raises:
         OptionError: an input does not exist, or more or less than one source of data is given.
@@ -90,10 +109,10 @@ def tune(method: str, options: TrainOptions, *, on_step: OnStep | None = None) -
         from simtune.train.sft import train_sft
 
         return train_sft(cast(SFTOptions, options), on_step=on_step)
-    return _tune_ppo(cast(PPOOptions, options), on_step)
+    return _tune_ppo(cast(PPOOptions, options), on_step, on_wait)
 
 
-def _tune_ppo(options: PPOOptions, on_step: OnStep | None) -> ModelRecord:
+def _tune_ppo(options: PPOOptions, on_step: OnStep | None, on_wait: OnWait | None) -> ModelRecord:
     """Here, or in several processes that are started here; a process of a launcher joins it."""
     from simtune.train.launch import launch, processes_wanted
     from simtune.train.parallel import launched
@@ -103,4 +122,4 @@ def _tune_ppo(options: PPOOptions, on_step: OnStep | None) -> ModelRecord:
         return launch(options, count, on_step=on_step)
     from simtune.train.ppo import train_ppo
 
-    return train_ppo(options, on_step=on_step)
+    return train_ppo(options, on_step=on_step, on_wait=on_wait)

@@ -38,7 +38,7 @@ def check_update(options: PPOOptions) -> None:
     if not estimator.critic:
         if estimator.plugin == "simtune":
             _refuse(options, _WITHOUT_CRITIC, f"--estimator {estimator.name} has no critic")
-    elif options.critic_warmup >= options.iterations:
+    elif options.iterations and options.critic_warmup >= options.iterations:
         raise OptionError(
             "every round would train the value head only",
             expected="--critic-warmup below --iterations",

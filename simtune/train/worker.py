@@ -21,7 +21,7 @@ def main(folder: Path) -> int:
     options = msgspec.json.decode((folder / OPTIONS).read_bytes(), type=PPOOptions)
     from simtune.train.ppo import train_ppo
 
-    def tell(step: int, total: int, metrics: dict[str, float]) -> None:
+    def tell(step: int, total: int | None, metrics: dict[str, float]) -> None:
         with open(folder / STEPS, "ab") as file:
             file.write(msgspec.json.encode((step, total, metrics)) + b"\n")
 

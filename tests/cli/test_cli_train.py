@@ -16,7 +16,7 @@ def trained(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     calls = []
 
-    def tune(method, options, *, on_step):
+    def tune(method, options, *, on_step, on_wait):
         calls.append((method, options))
         on_step(1, 2, {"loss": 1.5})
         on_step(2, 2, {"loss": 0.5})

@@ -80,9 +80,9 @@ def test_changed_options_are_listed_with_both_values(root):
 def test_options_made_in_python_are_held_against_the_checkpoint_too(root):
     run = str(root / "checkpoints" / "abc1")
     same = PPOOptions(**BEGAN, models_dir=str(root), seed=100, resume=run)
-    assert resume.checkpoint_of(run, same).state.round == 3
+    assert resume.checkpoint_of(run, same, "ppo").state.round == 3
     with pytest.raises(OptionError, match=r"(?s)--seed 100.*--seed 7"):
-        resume.checkpoint_of(run, msgspec.structs.replace(same, seed=7))
+        resume.checkpoint_of(run, msgspec.structs.replace(same, seed=7), "ppo")
 
 
 def test_another_machine_is_named_in_a_warning():
