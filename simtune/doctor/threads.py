@@ -27,10 +27,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     asked = {pid: threads or cores for pid, threads in _torch_processes()}
     if len(asked) > 1 and sum(asked.values()) > cores and max(asked.values()) > 1:
+        several = sorted(pid for pid, threads in asked.items() if threads > 1)
         yield warning(
             "too-many-threads",
             f"{len(asked)} processes with torch run {sum(asked.values())} threads on {cores} "
-            f"cores (processes {', '.join(map(str, sorted(asked)[:5]))}); on 2 cores two such "
+            f"cores (more than one: {', '.join(map(str, several[:5]))}); on 2 cores two such "
             "processes were 5 to 10 times slower",
             f"export OMP_NUM_THREADS={max(1, cores // len(asked))} before each of them starts",
         )
