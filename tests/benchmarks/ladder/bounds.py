@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,15 @@ from simtune.records import Messages
 
 
 class RandomPolicy:
-    """Any of the names, uniformly."""
+    """Any of the legal actions, uniformly: where the environment has a mask, within the mask."""
 
-    def __init__(self, names: tuple[str, ...], seed: int = 0) -> None:
-        self._names = names
+    decision = "choose"
+
+    def __init__(self, seed: int = 0) -> None:
         self._chance = random.Random(seed)
 
-    def __call__(self, messages: Messages) -> str:
-        return self._chance.choice(self._names)
+    def act(self, prompts: Sequence[Messages], choices: Sequence[Sequence[str]]) -> Sequence[str]:
+        return [self._chance.choice(names) for names in choices]
 
 
 def toward_goal(messages: Messages) -> str:

@@ -137,6 +137,11 @@ def frozen_lake(slippery: bool = False) -> TextEnv:
     return TextEnv(lake, instructions="Walk to G.", max_invalid=1)
 
 
+def slippery_lake() -> TextEnv:
+    """The same lake, on which one step in three goes where it was meant to."""
+    return frozen_lake(slippery=True)
+
+
 def taxi() -> TextEnv:
     """Gymnasium's Taxi-v4; its action mask says what is legal."""
     return TextEnv(gymnasium.make("Taxi-v4"), instructions="Drive.", max_invalid=1)
