@@ -178,7 +178,7 @@ def _changed(registry: Registry, change: Callable[[Index], Change]) -> Change:
         made = change(index)
         write_index(registry.models_dir, index)
     logger.log(
-        logging.WARNING if made.event == "rolled_back" else logging.INFO,
+        logging.WARNING if made.by == "watch" else logging.INFO,
         "%s by %s: %s; champion %s -> %s; %s",
         made.event,
         made.by,
