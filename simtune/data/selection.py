@@ -46,10 +46,7 @@ def select_episodes(
     scored = list(_scored(episodes, rewards, skipped))
     chosen = _best(scored, top_fraction, min_score, skipped)
     samples = [
-        _sample(decision, one.score)
-        for one in chosen
-        for decision in one.episode.decisions
-        if _usable(decision, skipped)
+        sample for one in chosen for sample in episode_samples(one.episode, one.score, skipped)
     ]
     if not samples:
         failed = failures(rewards)
@@ -65,6 +62,13 @@ def select_episodes(
         digest=episodes_digest(one.episode.episode_id for one in chosen),
         skipped=skipped,
     )
+
+
+def episode_samples(episode: Episode, score: float, skipped: Counter[str]) -> list[Sample]:
+    """The valid decisions of an episode, each with the episode's score; others are counted."""
+    return [
+        _sample(decision, score) for decision in episode.decisions if _usable(decision, skipped)
+    ]
 
 
 def episodes_digest(episode_ids: Iterable[str]) -> str:

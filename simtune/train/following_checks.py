@@ -39,8 +39,6 @@ def check_following(options: TrainOptions) -> None:
                 f"{_flag(name)} is about following a store, and none is followed",
                 fix=f"leave {_flag(name)} out, or give --follow with --store",
             )
-        if isinstance(options, PPOOptions) and options.iterations == 0:
-            raise OptionError("no round is to be trained", expected="--iterations of 1 or more")
         return
     if options.store is None:
         raise OptionError(

@@ -303,6 +303,8 @@ def parse_options(method: str, values: dict[str, Any]) -> TrainOptions:
         options = msgspec.convert(named, kind, strict=False)
     except msgspec.ValidationError as error:
         raise OptionError(f"bad option for {method}: {error}") from error
+    if isinstance(options, PPOOptions) and options.iterations == 0 and not options.follow:
+        raise OptionError("there would be no round", expected="--iterations of 1 or more")
     if not options.llm_path:
         raise OptionError(
             "no base model is named",

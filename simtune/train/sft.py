@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -82,7 +82,7 @@ def train_sft(
         transformers.set_seed(options.seed)
         model = attach(base, options)
         reporter = Reporter(tracker, announcement, on_step, options)
-        _fit(model, tokenizer, tokens, config, reporter)
+        fit(model, tokenizer, tokens, config, reporter)
         record = publish(
             model,
             tokenizer,
@@ -140,16 +140,24 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         self.last |= numbers
         self._tracker.metrics(numbers, state.global_step)
         self._announcement.metrics(state.global_step, numbers)
-        loss = numbers.get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {state.global_step}; nothing was registered",
-                expected="a finite loss",
-                fix=f"lower --learning-rate (now {self._options.learning_rate:g}); "
-                "check the data for empty or endless answers",
-            )
+        check_loss(numbers.get("loss", 0.0), state.global_step, self._options)
         if self._on_step is not None and "loss" in numbers:
             self._on_step(state.global_step, state.max_steps, numbers)
+
+
+def check_loss(loss: float, step: int, options: SFTOptions) -> None:
+    """Refuse to go on from a loss that is not finite.
+
+    Raises:
+        TrainingError: it is not.
+    """
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} at step {step}; nothing was registered",
+            expected="a finite loss",
+            fix=f"lower --learning-rate (now {options.learning_rate:g}); "
+            "check the data for empty or endless answers",
+        )
 
 
 def _select(options: SFTOptions) -> Selection:
@@ -181,14 +189,27 @@ def _data_seen(options: SFTOptions, selection: Selection, tokens: Tokenised) -> 
     )
 
 
-def _fit(
+def fit(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     tokens: Tokenised,
     config: SFTConfig,
-    reporter: Reporter,
-) -> None:
+    callback: TrainerCallback,
+    *,
+    optimizer: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Run TRL's trainer over tokens made beforehand.
+
+    Args:
+        model: an adapter on its base.
+        tokenizer: as served.
+        tokens: what to learn.
+        config: of the trainer.
+        callback: of the trainer.
+        optimizer: state to go on from; the learning rate and its schedule begin anew.
+
+    Returns:
+        The optimizer's state.
 
     Raises:
         OptionError: the trainer refuses its configuration.
@@ -201,11 +222,16 @@ def _fit(
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            callbacks=[reporter],
+            callbacks=[callback],
         )
     except ValueError as error:
         raise OptionError("TRL refuses the training arguments", got=error) from error
     trainer.remove_callback(PrinterCallback)
+    if optimizer is not None:
+        trainer.create_optimizer().load_state_dict(optimizer)
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = config.learning_rate
+            group.pop("initial_lr", None)
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
@@ -214,3 +240,5 @@ def _fit(
             got=str(error).splitlines()[0],
             fix="lower --batch-size, --max-length or --lora-r",
         ) from error
+    state: dict[str, Any] = trainer.optimizer.state_dict()
+    return state

@@ -106,10 +106,18 @@ def tune(
     check_inputs(options)
     use_devices(options.devices)
     if method == "sft":
-        from simtune.train.sft import train_sft
-
-        return train_sft(cast(SFTOptions, options), on_step=on_step)
+        return _tune_sft(cast(SFTOptions, options), on_step, on_wait)
     return _tune_ppo(cast(PPOOptions, options), on_step, on_wait)
+
+
+def _tune_sft(options: SFTOptions, on_step: OnStep | None, on_wait: OnWait | None) -> ModelRecord:
+    if options.follow:
+        from simtune.train.online_sft import follow_sft
+
+        return follow_sft(options, on_step=on_step, on_wait=on_wait)
+    from simtune.train.sft import train_sft
+
+    return train_sft(options, on_step=on_step)
 
 
 def _tune_ppo(options: PPOOptions, on_step: OnStep | None, on_wait: OnWait | None) -> ModelRecord:
