@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PASS_TOKENS = 16_384
 """Prompt tokens of one forward pass, padding included."""
 
-KEEP_AT_MOST = 2**28
+KEEP_AT_MOST = 2**26
 """Bytes of a cache that stay allocated where its contents are forgotten: allocating takes time."""
 
 UNEVEN = 2
@@ -65,6 +65,8 @@ class Sampler:
 
     def _drop(self) -> None:
         if self._cache is not None and self._cache.nbytes() > KEEP_AT_MOST:
+            # The layers know their cache: without this they would wait for the garbage collector.
+            self._cache.layers.clear()
             self._cache = None
         self._ids = RowIds()
 
@@ -172,7 +174,7 @@ class Sampler:
         decoder = getattr(causal, causal.base_model_prefix)
         states: list[torch.Tensor] = []
         hook = decoder.register_forward_hook(
-            lambda module, given, out: states.append(out.last_hidden_state[:, -1])
+            lambda module, given, out: states.append(out.last_hidden_state[:, -1].clone())
         )
         try:
             yield

@@ -102,6 +102,8 @@ class Learner:
         seen = SeenStates()
         with self.policy.watched(seen.add):
             gathered = self.source.gather(index)
+        # What is kept for further answers would lie in the update's way.
+        self.policy.forget()
         if gathered is None:
             return None
         metrics = gathered.metrics | self.ppo.round(index, gathered.episodes, seen=seen)

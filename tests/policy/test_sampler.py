@@ -1,10 +1,14 @@
 """A kept cache changes what is computed, never what comes out."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from simtune.policy import sampler as sampler_module
 from simtune.policy.generation import Settings, sample
 from simtune.policy.local import quiet
 from simtune.policy.sampler import Sampler
@@ -208,3 +212,16 @@ def test_models_with_other_layers_are_left_to_their_own_cache():
     (answer,) = sample(windowed.eval(), [[5] * 9], drawing(), pad_id=0)
     expected = fresh_logprobs(windowed, [5] * 9, answer.token_ids)
     assert answer.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_large_cache_gives_its_memory_back_at_once(monkeypatch):
+    monkeypatch.setattr(sampler_module, "KEEP_AT_MOST", 0)
+    sampler = Sampler(llama(), pad_id=0)
+    sampler.sample([[3, 4, 5]], drawing())
+    keys = weakref.ref(sampler._cache.layers[0].keys)
+    gc.disable()
+    try:
+        sampler.forget()
+        assert keys() is None
+    finally:
+        gc.enable()
