@@ -42,6 +42,10 @@ class UnknownModelError(Exception):
 class Models:
     """Names and what answers to them; `champion` and `latest` follow the registry.
 
+    `latest` is the newest adapter that is not retired. While there is none, an alias means the base
+    model, so that a simulation can begin before the first adapter is there, and goes on where the
+    only champion was rolled back.
+
     An alias moves to another adapter only when that one is loaded, so nobody waits for a swap.
     An adapter is loaded once for each content hash, and dropped when it is the one least lately
     asked and no alias means it; answers that are being written keep theirs.
@@ -75,7 +79,7 @@ class Models:
         self.base = Served(base_name, None, lane_of(base, None))
         self._directories: dict[str, Path] = {}
         self._records: dict[str, ModelRecord] = {}
-        self._aliases: dict[str, Served] = {}
+        self._aliases = {CHAMPION: self.base, LATEST: self.base}
         self._loaded: dict[str, Served] = {}
         self._seen: tuple[int, ...] | None = None
         self._failed: set[str] = set()
@@ -159,11 +163,9 @@ class Models:
         mine = [one for one in records if one.type == "fine_tuned" and self._fits(one)]
         self._records = {record.id: record for record in mine}
         champions = [record for record in mine if record.status == CHAMPION]
-        for alias, found in ((CHAMPION, champions), (LATEST, mine)):
-            if found:
-                self._move(alias, found[-1])
-            elif self._aliases.pop(alias, None) is not None:
-                self.swaps += 1
+        in_use = [record for record in mine if record.status != "retired"]
+        for alias, found in ((CHAMPION, champions), (LATEST, in_use)):
+            self._move(alias, found[-1] if found else None)
         self._seen = seen
 
     def cache_bytes(self) -> int:
@@ -176,19 +178,18 @@ class Models:
         """Ids of the adapters that are loaded."""
         return list(self._loaded)
 
-    def _move(self, alias: str, record: ModelRecord) -> None:
-        present = self._aliases.get(alias)
-        if present is not None and present.id == record.id:
+    def _move(self, alias: str, record: ModelRecord | None) -> None:
+        if self._aliases[alias].id == (self.base.id if record is None else record.id):
             return
         try:
-            served = self.load(record.id)
+            served = self.base if record is None else self.load(record.id)
         except SimtuneError as error:
-            if record.id not in self._failed:
+            if record is not None and record.id not in self._failed:
                 self._failed.add(record.id)
                 self._complain(f"{alias} stays as it was: {error}")
             return
         self._aliases[alias] = served
-        self.swaps += present is not None
+        self.swaps += 1
 
     def _load(self, name: str, path: Path, expected: str | None) -> Served:
         adapter = saved_sha256(path)
