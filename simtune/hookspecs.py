@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from simtune.records import Reward, Row
 
 hookspec = pluggy.HookspecMarker("simtune")
@@ -66,6 +68,32 @@ def simtune_register_rewards(register: RegisterReward) -> None:
     Called once per process that scores or trains, on its main thread. A reward is a callable
     `(episode: simtune.Episode) -> float | Sequence[float]`. Return value: none. Raising: this
     plugin's remaining rewards are unavailable, and asking for one of them names the error.
+    """
+
+
+class RegisterEstimator(Protocol):
+    """The function that `simtune_register_estimators` is given."""
+
+    def __call__(
+        self,
+        name: str,
+        estimator: Callable[..., Sequence[Any]],
+        *,
+        per: Literal["decision", "token"] = "decision",
+        critic: bool = True,
+    ) -> None:
+        """Register an estimator of advantages under a name, for `--estimator`."""
+
+
+@hookspec
+def simtune_register_estimators(register: RegisterEstimator) -> None:
+    """Advantage estimators are being collected: call `register("name", estimator)` for each.
+
+    Called where PPO starts, on its main thread. An estimator is a callable
+    `(traces, *, gamma, gae_lambda) -> [Estimate, ...]` over the `Trace`s of a whole round, both of
+    `simtune.train.advantages`; `per` says whether a step is a decision or a token, and `critic`
+    whether values are needed. Return value: none. Raising: this plugin's remaining estimators are
+    unavailable.
     """
 
 
