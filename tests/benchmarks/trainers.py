@@ -47,15 +47,13 @@ WALKERS = (
     Trainer("simtune, generate", "with_simtune", "grid-generate", ours=True),
     Trainer("TRL GRPO, fast", "with_trl", "grid", ("per_device_train_batch_size=64",)),
     Trainer("TRL GRPO, few turns", "with_trl", "grid"),
-    Trainer("AgileRL PPO, fast", "with_agilerl", "grid", ("batch_size=64", "update_epochs=2")),
+    Trainer("AgileRL PPO, fast", "with_agilerl", "grid", ("update_epochs=2",)),
     Trainer("AgileRL PPO, few turns", "with_agilerl", "grid"),
 )
 READERS = (
     Trainer("simtune", "with_simtune", "reading", ours=True),
-    Trainer("TRL GRPO, 4 rows", "with_trl", "reading", ("rows=4",)),
-    Trainer("TRL GRPO, 16 rows", "with_trl", "reading", ("rows=16",)),
-    Trainer("AgileRL PPO, 4 rows", "with_agilerl", "reading", ("rows=4",)),
-    Trainer("AgileRL PPO, 16 rows", "with_agilerl", "reading", ("rows=16",)),
+    Trainer("TRL GRPO", "with_trl", "reading"),
+    Trainer("AgileRL PPO", "with_agilerl", "reading"),
 )
 
 

@@ -188,7 +188,7 @@ def grid(base: Path, place: str, seed: int, **changed: Any) -> dict[str, Any]:
     return found
 
 
-def reading(base: Path, place: str, seed: int, *, rows: int = 8, **changed: Any) -> dict[str, Any]:
+def reading(base: Path, place: str, seed: int, *, rows: int = 4, **changed: Any) -> dict[str, Any]:
     """One batch of roll-outs, and one optimizer step on it; `rows` are computed at once."""
     from transformers import TrainerCallback
 
