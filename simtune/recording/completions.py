@@ -72,6 +72,7 @@ def _read_choices(result: object, choices: Sequence[object], notes: Notes) -> An
         prompt_token_ids=get(result, "prompt_token_ids") or get(choice, "prompt_token_ids") or (),
         token_ids=token_ids,
         logprobs=logprobs,
+        sampling=dict(said) if isinstance(said := get(result, "sampling"), Mapping) else None,
         model=get(result, "model"),
         adapter=adapter if isinstance(adapter := get(result, "adapter"), str) else None,
         extra={name: value for name, value in extra.items() if value != []},

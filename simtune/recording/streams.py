@@ -53,7 +53,7 @@ def _add_up(chunks: Iterable[object]) -> Answer | None:
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
-        for name in ("model", "adapter", "usage", "prompt_token_ids"):
+        for name in ("model", "adapter", "sampling", "usage", "prompt_token_ids"):
             if value := get(chunk, name):
                 whole[name] = value
         for choice in get(chunk, "choices"):

@@ -207,15 +207,8 @@ class Answering:
 
     def _reply(self, ask: Ask, text: str) -> Reply:
         wanted, count = ask.wanted, len(ask.alternatives)
-        sampling: dict[str, Any] = {"temperature": wanted.temperature}
-        if wanted.seed is not None:
-            sampling["seed"] = wanted.seed
+        sampling = self.form.sampling(ask)
         if wanted.options is not None and ask.choice_logprobs:
-            sampling |= {
-                "decision": "choose",
-                "length_normalised": wanted.length_normalised,
-                "choice_token_ids": [list(option) for option in wanted.options],
-            }
             return Reply(
                 text,
                 prompt_token_ids=ask.prompt,
@@ -226,9 +219,6 @@ class Answering:
                 model=self._model,
                 adapter=self._served.adapter,
             )
-        sampling["max_tokens"] = wanted.max_tokens
-        if self._asked.stops():
-            sampling["stop"] = list(self._asked.stops())
         return Reply(
             text,
             prompt_token_ids=ask.prompt,

@@ -137,12 +137,12 @@ class Lane:
     def _affordable(self, ask: Ask) -> bool:
         """Whether the rows in use, with this one, stay within the budget of the cache."""
         rows = len(self._filling) + len(self._writing) + 1
-        columns = max(len(ask.prompt) + ROOM, self._passes.columns)
+        columns = self._passes.columns_for(len(ask.prompt) + ROOM)
         return rows == 1 or rows * columns * self._passes.column_bytes <= self._budget
 
     def _place(self, ask: Ask) -> None:
         passes = self._passes
-        columns = max(len(ask.prompt) + ROOM, passes.columns)
+        columns = passes.columns_for(len(ask.prompt) + ROOM)
         affordable = self._budget // (columns * passes.column_bytes)
         most = max(1, self._places.front, min(2 * self._limit, affordable))
         # Rows that only remember go where the cache would outgrow its budget.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from simtune.policy.choices import Options
-from simtune.policy.slots import SlotCache, Write
+from simtune.policy.slots import GROWTH, SlotCache, Write
 from simtune.policy.weights import Weights
 from simtune.serving.places import Copy
 
@@ -19,6 +19,9 @@ class Passes:
     Args:
         model: a causal language model that `slots.fits`, with or without PEFT layers.
         pad_id: fills short rows; never attended to.
+
+    Attributes:
+        column_bytes: bytes of keys and values of one token.
     """
 
     def __init__(self, model: Any, *, pad_id: int) -> None:
@@ -26,6 +29,7 @@ class Passes:
         self.pad_id = pad_id
         config = model.config.get_text_config(decoder=True)
         self._layers = config.num_hidden_layers
+        self.column_bytes = _column_bytes(config, model.dtype)
         self._additive = config._attn_implementation == "eager"
         self._weights = Weights(model)
         self._weights.changed()
@@ -45,11 +49,10 @@ class Passes:
         """Bytes of keys and values."""
         return self._cache.nbytes()
 
-    @property
-    def column_bytes(self) -> int:
-        """Bytes of keys and values of one token; 1 before anything was computed."""
-        held = self._cache.nbytes()
-        return max(1, held // (self._cache.rows * self._cache.columns)) if held else 1
+    def columns_for(self, needed: int) -> int:
+        """Columns that there are after room was made for so many."""
+        present = self._cache.columns
+        return present if needed < present else max(needed + 1, int(GROWTH * present))
 
     def grow(self, rows: int, columns: int, *, most: int = 0) -> None:
         """Make room for so many rows and columns; twice as many rows at once, up to `most`."""
@@ -184,3 +187,10 @@ class Passes:
             logits_to_keep=keep,
         ).logits
         return logits
+
+
+def _column_bytes(config: Any, dtype: torch.dtype) -> int:
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * config.num_hidden_layers * kept * width * dtype.itemsize)

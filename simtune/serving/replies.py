@@ -57,6 +57,7 @@ class Form:
                 self._choice(at, *each) for at, each in enumerate(zip(asks, texts, strict=True))
             ],
             "usage": usage(asks),
+            "sampling": self.sampling(asks[0]),
             **said,
         }
         if self.chat and self._asked.return_token_ids:
@@ -84,11 +85,28 @@ class Form:
         choice = self._delta(at, {}) if self.chat else self._text(at, "")
         choice["finish_reason"] = ask.finish
         _add_options(choice, ask)
-        return {**self._chunk([choice]), **said}
+        return {**self._chunk([choice]), "sampling": self.sampling(ask), **said}
 
     def count(self, asks: Sequence[Ask]) -> Any:
         """The chunk that counts tokens."""
         return {**self._chunk([]), "usage": usage(asks)}
+
+    def sampling(self, ask: Ask) -> dict[str, Any]:
+        """How an answer was drawn, as decisions record it."""
+        wanted = ask.wanted
+        said: dict[str, Any] = {"temperature": wanted.temperature}
+        if wanted.seed is not None:
+            said["seed"] = wanted.seed
+        if wanted.options is not None:
+            return said | {
+                "decision": "choose",
+                "length_normalised": wanted.length_normalised,
+                "choice_token_ids": [list(option) for option in wanted.options],
+            }
+        said["max_tokens"] = wanted.max_tokens
+        if self._asked.stops():
+            said["stop"] = list(self._asked.stops())
+        return said
 
     def text(self, ask: Ask) -> str:
         """The whole text of an answer."""
