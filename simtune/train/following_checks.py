@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from simtune.errors import OptionError
 from simtune.train.options import PPOOptions, SFTOptions, TrainOptions
 
-ONLY_FOLLOWING = ("follow_timeout", "publish_every", "keep_published")
+ONLY_FOLLOWING = ("follow_timeout", "publish_every", "keep_published", "serve")
 """Options that nothing reads without `--follow`."""
 
 ONLY_FOLLOWING_SFT = (
@@ -24,6 +26,10 @@ ONLY_FOLLOWING_SFT = (
 
 ONLY_FOLLOWING_PPO = ("max_staleness",)
 """Those of ppo."""
+
+
+LOOPBACK = "127.0.0.1"
+_SECONDS_FOR_A_PORT = 15.0
 
 
 def check_following(options: TrainOptions) -> None:
@@ -46,10 +52,31 @@ def check_following(options: TrainOptions) -> None:
         )
     if Path(options.store).is_file():
         raise OptionError("the store is a file", expected="a directory", got=options.store)
+    if options.serve:
+        _check_port(options.serve)
     if isinstance(options, PPOOptions):
         _check_ppo(options)
     if isinstance(options, SFTOptions):
         _check_sft(options)
+
+
+def _check_port(port: int) -> None:
+    """The server of a trainer that was killed a moment ago may still be at its end."""
+    until = time.monotonic() + _SECONDS_FOR_A_PORT
+    while True:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind((LOOPBACK, port))
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise OptionError(
+                        f"nothing can be served on port {port}",
+                        got=error,
+                        fix="--serve 0 takes a free port",
+                    ) from error
+        time.sleep(_SECONDS_FOR_A_PORT / 50)
 
 
 def _check_ppo(options: PPOOptions) -> None:

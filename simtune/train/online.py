@@ -18,6 +18,7 @@ from simtune.train.kept import Kept
 from simtune.train.learner import Learner
 from simtune.train.publishing import Publisher
 from simtune.train.run import Run
+from simtune.train.server_beside import server_beside
 
 
 class Online:
@@ -37,8 +38,8 @@ class Online:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """While rounds are made: signals end the run after the round, or while it waits."""
-        with asked_to_end(self.following.stop):
+        """While rounds are made: signals end them at a resting point; the server, if any, runs."""
+        with asked_to_end(self.following.stop), server_beside(self.following.options):
             yield
 
     def announce(self, done: int) -> None:

@@ -34,6 +34,7 @@ from simtune.train.parallel import Processes
 from simtune.train.publishing import Publisher
 from simtune.train.replay import ReplayBuffer, Replayed
 from simtune.train.run import Run, opened
+from simtune.train.server_beside import server_beside
 from simtune.train.sft import METHOD, check_loss, fit
 from simtune.train.sft_arguments import sft_config
 
@@ -60,7 +61,7 @@ def follow_sft(
     check_inputs(options)
     with opened(options, Processes(), METHOD) as run:
         loop = ReplayLoop(options, run, on_wait)
-        with asked_to_end(loop.following.stop):
+        with asked_to_end(loop.following.stop), server_beside(options):
             loop.rounds(on_step)
         record = loop.finish()
         assert run.announcement is not None

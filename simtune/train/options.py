@@ -69,6 +69,10 @@ class TrainOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     keep_published: Annotated[
         int, Meta(description="with --follow: newest candidates whose files are kept", ge=2)
     ] = 5
+    serve: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="with --follow: port of an endpoint beside the trainer; 0: a free one"),
+    ] = None
 
 
 class SFTOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ CHANGEABLE = frozenset(
         "gradient_checkpointing",
         "follow_timeout",
         "keep_published",
+        "serve",
     }
 )
 """Options that a resumed run may change: they move no number of a round that is repeated. Processes
