@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def mlflow_directory(tmp_path_factory):
+    """Makes directories for MLflow; its tables take seconds to make, a copy of them does not."""
+    from simtune.train.tracking import Tracker
+
+    with Tracker("t", str(tmp_path_factory.mktemp("mlflow"))) as tracker:
+        database = Path(tracker.uri.removeprefix("sqlite:///"))
+
+    def make(parent: Path) -> str:
+        (parent / "mlruns" / "artifacts").mkdir(parents=True)
+        shutil.copy(database, parent / "mlruns" / database.name)
+        return str(parent / "mlruns")
+
+    return make
 
 
 @pytest.fixture(scope="session")

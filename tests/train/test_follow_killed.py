@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -104,21 +103,9 @@ def check_chain(root: Path):
     return records
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """MLflow's tables take seconds to make; a copy does not."""
-    import mlflow  # noqa: F401  so that the forked processes need not
-
-    from simtune.train.tracking import Tracker
-
-    with Tracker("t", str(tmp_path_factory.getbasetemp() / "follow-mlruns")) as tracker:
-        return Path(tracker.uri.removeprefix("sqlite:///"))
-
-
 @pytest.fixture
-def root(tmp_path, database):
-    (tmp_path / "mlruns" / "artifacts").mkdir(parents=True)
-    shutil.copy(database, tmp_path / "mlruns" / database.name)
+def root(tmp_path, mlflow_directory):
+    mlflow_directory(tmp_path)
     return tmp_path
 
 

@@ -17,9 +17,9 @@ from tests.train.simulating import play
 
 
 @pytest.fixture(scope="module")
-def mlruns(tmp_path_factory):
+def mlruns(tmp_path_factory, mlflow_directory):
     """One MLflow database for the runs of this module."""
-    return str(tmp_path_factory.mktemp("following") / "mlruns")
+    return mlflow_directory(tmp_path_factory.mktemp("following"))
 
 
 def values(root, base, mlruns, **changes):

@@ -15,8 +15,8 @@ from tests.train.test_follow_killed import FORK, check_chain, check_once, die_in
 
 
 @pytest.fixture(scope="module")
-def mlruns(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("online-sft") / "mlruns")
+def mlruns(tmp_path_factory, mlflow_directory):
+    return mlflow_directory(tmp_path_factory.mktemp("online-sft"))
 
 
 def values(root, base, mlruns, **changes):
