@@ -52,3 +52,15 @@ def lineage(history: Sequence[Change]) -> list[str | None]:
             if line[-1] != change.after:
                 line.append(change.after)
     return line
+
+
+def measured_worse(history: Sequence[Change]) -> set[str]:
+    """Models that the gate refused because they are worse than the champion, not just no better.
+
+    The whole confidence interval of their difference lies below 0.
+    """
+    return {
+        change.model
+        for change in history
+        if change.event == "refused" and change.evidence.get("difference", {}).get("high", 0.0) < 0
+    }

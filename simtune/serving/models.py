@@ -15,7 +15,8 @@ import msgspec
 from simtune.errors import RegistryError, SimtuneError
 from simtune.policy.adapter_hash import saved_sha256
 from simtune.registry import ModelRecord, Registry
-from simtune.registry.files import REGISTRY_FILE
+from simtune.registry.files import REGISTRY_FILE, read_index
+from simtune.registry.history import measured_worse
 from simtune.serving.beside import beside
 
 CHAMPION, LATEST = "champion", "latest"
@@ -42,7 +43,8 @@ class UnknownModelError(Exception):
 class Models:
     """Names and what answers to them; `champion` and `latest` follow the registry.
 
-    `latest` is the newest adapter that is not retired. While there is none, an alias means the base
+    `latest` is the newest adapter that is neither retired nor measured to be worse than the
+    champion. While there is none, an alias means the base
     model, so that a simulation can begin before the first adapter is there, and goes on where the
     only champion was rolled back.
 
@@ -155,15 +157,21 @@ class Models:
         """
         seen = self._signature()
         try:
-            records = self._registry.list()
+            index = read_index(self._registry.models_dir)
         except RegistryError as error:
             self._complain(f"the registry cannot be followed: {error}")
             self._seen = seen
             return
-        mine = [one for one in records if one.type == "fine_tuned" and self._fits(one)]
+        mine = [one for one in index.models if one.type == "fine_tuned" and self._fits(one)]
         self._records = {record.id: record for record in mine}
         champions = [record for record in mine if record.status == CHAMPION]
-        in_use = [record for record in mine if record.status != "retired"]
+        worse = measured_worse(index.history)
+        in_use = [
+            record
+            for record in mine
+            if record.status == CHAMPION
+            or (record.status == "candidate" and record.id not in worse)
+        ]
         for alias, found in ((CHAMPION, champions), (LATEST, in_use)):
             self._move(alias, found[-1] if found else None)
         self._seen = seen

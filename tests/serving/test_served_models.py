@@ -8,6 +8,7 @@ from simtune.errors import OptionError, RegistryError
 from simtune.policy.local import load_base
 from simtune.registry import Registry
 from simtune.registry.files import Index, read_index, write_index
+from simtune.registry.promotion import refuse
 from simtune.serving.beside import beside
 from simtune.serving.models import Models, UnknownModelError
 
@@ -96,6 +97,21 @@ def test_retired_adapters_are_not_the_latest(models_of, tmp_path, register):
     models.follow()
     assert models.ready("latest").id == first.id
     assert models.ready("champion") is models.base
+
+
+def test_what_the_gate_found_worse_is_not_the_latest(models_of, tmp_path, register):
+    models = models_of(tmp_path)
+    first, second, third = (register(tmp_path, seed) for seed in (1, 2, 3))
+    not_better = {"difference": {"estimate": -0.1, "low": -0.4, "high": 0.2}}
+    worse = {"difference": {"estimate": -0.6, "low": -0.9, "high": -0.3}}
+    registry = Registry(tmp_path)
+    refuse(registry, second.id, reason="not better", evidence=not_better)
+    refuse(registry, third.id, reason="worse", evidence=worse)
+    models.follow()
+    assert models.ready("latest").id == second.id
+    refuse(registry, second.id, reason="worse after all", evidence=worse)
+    models.follow()
+    assert models.ready("latest").id == first.id
 
 
 def test_a_name_that_nothing_answers_to(models_of, tmp_path):
