@@ -43,10 +43,9 @@ class UnknownModelError(Exception):
 class Models:
     """Names and what answers to them; `champion` and `latest` follow the registry.
 
-    `latest` is the newest adapter that is neither retired nor measured to be worse than the
-    champion. While there is none, an alias means the base
-    model, so that a simulation can begin before the first adapter is there, and goes on where the
-    only champion was rolled back.
+    `latest` is the newest adapter that is neither retired nor found worse than the champion by the
+    gate. While there is none, an alias means the base model, so that a simulation can begin before
+    the first adapter is there, and goes on where the only champion was rolled back.
 
     An alias moves to another adapter only when that one is loaded, so nobody waits for a swap.
     An adapter is loaded once for each content hash, and dropped when it is the one least lately
@@ -166,12 +165,7 @@ class Models:
         self._records = {record.id: record for record in mine}
         champions = [record for record in mine if record.status == CHAMPION]
         worse = measured_worse(index.history)
-        in_use = [
-            record
-            for record in mine
-            if record.status == CHAMPION
-            or (record.status == "candidate" and record.id not in worse)
-        ]
+        in_use = [one for one in mine if one.status != "retired" and one.id not in worse]
         for alias, found in ((CHAMPION, champions), (LATEST, in_use)):
             self._move(alias, found[-1] if found else None)
         self._seen = seen
