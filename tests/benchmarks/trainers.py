@@ -32,26 +32,24 @@ class Trainer(NamedTuple):
         script: the module that runs it.
         part: of the work.
         options: changes to the script's settings.
-        ours: whether it is simtune.
     """
 
     name: str
     script: str
     part: str
     options: tuple[str, ...] = ()
-    ours: bool = False
 
 
 WALKERS = (
-    Trainer("simtune, choose", "with_simtune", "grid-choose", ours=True),
-    Trainer("simtune, generate", "with_simtune", "grid-generate", ours=True),
+    Trainer("simtune, choose", "with_simtune", "grid-choose"),
+    Trainer("simtune, generate", "with_simtune", "grid-generate"),
     Trainer("TRL GRPO, fast", "with_trl", "grid", ("per_device_train_batch_size=64",)),
     Trainer("TRL GRPO, few turns", "with_trl", "grid"),
     Trainer("AgileRL PPO, fast", "with_agilerl", "grid", ("update_epochs=2",)),
     Trainer("AgileRL PPO, few turns", "with_agilerl", "grid"),
 )
 READERS = (
-    Trainer("simtune", "with_simtune", "reading", ours=True),
+    Trainer("simtune", "with_simtune", "reading"),
     Trainer("TRL GRPO", "with_trl", "reading"),
     Trainer("AgileRL PPO", "with_agilerl", "reading"),
 )
@@ -116,21 +114,23 @@ def compare() -> Compared:
     """Measure all trainers on both parts."""
     with tempfile.TemporaryDirectory() as place:
         _python(Path(sys.executable), "bases", place)
-        walked = [_walked(one, _runs(one, place)) for one in WALKERS]
-        read = [_read(one, _runs(one, place)) for one in READERS]
+        walked = [_walked(one, runs) for one, runs in _runs(WALKERS, place)]
+        read = [_read(one, runs) for one, runs in _runs(READERS, place)]
     return Compared(walked, read, list(_ratios(walked, read)))
 
 
-def _runs(trainer: Trainer, bases: str) -> list[Found]:
-    python = Path(sys.executable)
-    if trainer.script == "with_agilerl":
-        python = interpreter("agilerl.txt")
-    runs: list[Found] = []
+def _runs(trainers: Sequence[Trainer], bases: str) -> list[tuple[Trainer, list[Found]]]:
+    """Every trainer with every seed, in turns: what else the machine does meets all alike."""
+    runs: dict[str, list[Found]] = {trainer.name: [] for trainer in trainers}
     for seed in SEEDS:
-        out = _python(python, trainer.script, trainer.part, bases, str(seed), *trainer.options)
-        runs.append(json.loads(out.splitlines()[-1]))
-        sys.stderr.write(f"{trainer.name}, seed {seed}: {runs[-1]}\n")
-    return runs
+        for name, script, part, options in trainers:
+            python = Path(sys.executable)
+            if script == "with_agilerl":
+                python = interpreter("agilerl.txt")
+            out = _python(python, script, part, bases, str(seed), *options)
+            runs[name].append(json.loads(out.splitlines()[-1]))
+            sys.stderr.write(f"{name}, seed {seed}: {runs[name][-1]}\n")
+    return [(trainer, runs[trainer.name]) for trainer in trainers]
 
 
 def _python(python: Path, script: str, *arguments: str) -> str:
