@@ -1,4 +1,4 @@
-"""A simulation that asks through OpenAI's client: `python with_openai.py URL MODEL`.
+"""A simulation that asks through OpenAI's client: `python with_openai.py URL MODEL [SECONDS]`.
 
 Three things make its answers decisions of an episode: a header, a reward, and an end.
 """
@@ -10,8 +10,6 @@ import uuid
 
 import openai
 from crossing import ROADS, Crossing
-
-PAUSE = 0.02
 
 
 def play(client: openai.OpenAI, model: str, seed: int) -> None:
@@ -31,7 +29,7 @@ def play(client: openai.OpenAI, model: str, seed: int) -> None:
     client.post(f"/simtune/episodes/{episode}/finish", body=end, cast_to=object)
 
 
-def main(url: str, model: str) -> None:
+def main(url: str, model: str, pause: str = "0.02") -> None:
     """Play until somebody ends it."""
     # A request that is asked again would reward a decision twice: a broken episode is left.
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
@@ -41,7 +39,7 @@ def main(url: str, model: str) -> None:
         except openai.APIError as error:
             print(f"episode left: {error}", file=sys.stderr)
             time.sleep(0.5)
-        time.sleep(PAUSE)
+        time.sleep(float(pause))
 
 
 if __name__ == "__main__":

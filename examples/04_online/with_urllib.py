@@ -1,4 +1,4 @@
-"""A simulation with nothing but Python: `python with_urllib.py URL MODEL`."""
+"""A simulation with nothing but Python: `python with_urllib.py URL MODEL [SECONDS]`."""
 
 import itertools
 import json
@@ -9,8 +9,6 @@ import uuid
 from typing import Any
 
 from crossing import ROADS, Crossing
-
-PAUSE = 0.02
 
 
 def post(url: str, body: dict[str, Any], episode: str) -> Any:
@@ -36,7 +34,7 @@ def play(url: str, model: str, seed: int) -> None:
     post(f"{here}/finish", end, episode)
 
 
-def main(url: str, model: str) -> None:
+def main(url: str, model: str, pause: str = "0.02") -> None:
     """Play until somebody ends it."""
     for seed in itertools.count(2_000_000):
         try:
@@ -44,7 +42,7 @@ def main(url: str, model: str) -> None:
         except OSError as error:  # no server, or one that refuses: the episode is left
             print(f"episode left: {error}", file=sys.stderr)
             time.sleep(0.5)
-        time.sleep(PAUSE)
+        time.sleep(float(pause))
 
 
 if __name__ == "__main__":
