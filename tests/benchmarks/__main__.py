@@ -17,6 +17,7 @@ from types import ModuleType
 from simtune.cli import output
 from tests.benchmarks import (
     compacting,
+    following,
     loggers,
     reading,
     rolling,
@@ -31,6 +32,7 @@ PACKAGES = ("simtune", "msgspec", "pyarrow", "gymnasium", "torch", "transformers
 MEASURED = {
     "compacting": compacting,
     "tailing": tailing,
+    "following": following,
     "reading": reading,
     "rolling": rolling,
     "updating": updating,

@@ -28,8 +28,6 @@ def play(root, episodes, pause=0.0, adapter=None, *, wanted=None):
                     adapter=adapter,
                 )
                 episode.decision("tap?", reply, reward=float(number % 2))
-            if wanted.get("abort"):
-                episode.finish(terminated=True)
         time.sleep(pause)
 
 

@@ -142,7 +142,7 @@ def progress(root, process, more=1):
 def test_killed_and_started_again_every_episode_is_taken_once(root, tiny_model_dir):
     random.seed(5)
     writers = [simulation(root, 60, 0.02), simulation(root, 100_000, 0.05)]
-    kill_again_and_again(root, tiny_model_dir, kills=4, seconds=60)
+    kill_again_and_again(root, tiny_model_dir, kills=3, seconds=60)
     writers[1].kill()
     assert [writer.wait() for writer in writers] == [0, -signal.SIGKILL]
     assert finished(start(values(root, tiny_model_dir, follow_timeout=0.5))) == 0
