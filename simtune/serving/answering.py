@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -64,6 +65,7 @@ class Answering:
         self._metrics = metrics
         self._news = asyncio.Event()
         self._began = time.perf_counter()
+        self._closed = False
         for ask in asks:
             ask.notify = self._news
 
@@ -133,11 +135,14 @@ class Answering:
             self.close()
             if left_early and self._capture is not None and any(shown):
                 # The consumer had enough: the answer is what it took.
-                asyncio.get_running_loop().create_task(self._left(shown))
+                self._capture.submit(self._decision(shown, closed_early=True))
         yield DONE
 
     def close(self) -> None:
-        """Stop what nobody waits for any more, and count."""
+        """Stop what nobody waits for any more, and count; once."""
+        if self._closed:
+            return
+        self._closed = True
         for ask in self.asks:
             if ask.finish is None:
                 ask.cancelled = True
@@ -176,15 +181,16 @@ class Answering:
             await self._decide([self.form.text(ask) for ask in self.asks], error=error)
         return Refusal(504, f"no whole answer after {self._timeout:g} s", code="timeout")
 
-    async def _left(self, shown: Sequence[str]) -> None:
-        await self._decide(shown, closed_early=True)
-
-    async def _decide(
-        self, texts: Sequence[str], *, error: str | None = None, closed_early: bool = False
-    ) -> Decided | None:
-        """Capture the first answer as a decision, as every capture does; others are noted."""
+    async def _decide(self, texts: Sequence[str], error: str | None = None) -> Decided | None:
         if self._capture is None:
             return None
+        return await asyncio.wrap_future(self._capture.submit(self._decision(texts, error=error)))
+
+    def _decision(
+        self, texts: Sequence[str], *, error: str | None = None, closed_early: bool = False
+    ) -> Callable[[], Decided]:
+        """The first answer as a decision, as in every capture; the others are noted."""
+        assert self._capture is not None
         ask = self.asks[0]
         extra: dict[str, Any] = {"request": self.form.id, "served": self._served.id}
         if ask.finish is not None:
@@ -195,7 +201,7 @@ class Answering:
             extra["other_choices"] = list(texts[1:])
         if closed_early:
             extra["closed_early"] = True
-        return await self._capture.run(
+        return partial(
             self._capture.decide,
             self._turn,
             self._said,

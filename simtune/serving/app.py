@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from simtune.errors import SimtuneError
@@ -35,6 +35,7 @@ from simtune.serving.prompts import Prompts
 from simtune.serving.refusals import Refusal, unusable
 from simtune.serving.replies import Form
 from simtune.serving.requests import Asked, ChatAsked, TextAsked, check, parse
+from simtune.serving.responses import Events, gone, json_response, model_entry, refused
 from simtune.serving.tokens import TokenTexts
 
 EPISODE = "x-simtune-episode"
@@ -43,6 +44,7 @@ MODEL = "x-simtune-model"
 DECISION = "x-simtune-decision"
 BODY_SECONDS = 30.0
 
+T = TypeVar("T")
 Work = Callable[[Request], Awaitable[Response]]
 
 
@@ -156,7 +158,7 @@ class Front:
             headers = {ADAPTER: served.adapter or "base", MODEL: served.id}
             if asked.stream:
                 return self._stream(answering, headers, asked, turn)
-            body, decided = await answering.whole(lambda: _gone(request))
+            body, decided = await answering.whole(lambda: gone(request))
             if decided is not None:
                 headers |= {EPISODE: decided.episode, DECISION: decided.decision}
             self._remember(answering, asked, turn, form)
@@ -170,17 +172,18 @@ class Front:
     def _stream(
         self, answering: Answering, headers: dict[str, str], asked: Asked, turn: Turn
     ) -> Response:
-        async def events() -> Any:
-            try:
-                async for piece in answering.pieces():
-                    yield piece
-                self._remember(answering, asked, turn, answering.form)
-            finally:
-                self.metrics.in_flight -= len(answering.asks)
+        async def events() -> AsyncIterator[bytes]:
+            async for piece in answering.pieces():
+                yield piece
+            self._remember(answering, asked, turn, answering.form)
+
+        def ended() -> None:
+            answering.close()
+            self.metrics.in_flight -= len(answering.asks)
 
         if turn.episode is not None:
             headers[EPISODE] = turn.episode
-        return StreamingResponse(events(), headers=headers, media_type="text/event-stream")
+        return Events(events(), headers, ended)
 
     def _remember(self, answering: Answering, asked: Asked, turn: Turn, form: Form) -> None:
         """Keep the tokens of answers, for chats that go on from them."""
@@ -234,7 +237,9 @@ class Front:
     async def list_models(self, request: Request) -> Response:
         """`GET /v1/models`."""
         names = self.models.names()
-        return _json({"object": "list", "data": [_model(*each) for each in names.items()]})
+        return json_response(
+            {"object": "list", "data": [model_entry(*each) for each in names.items()]}
+        )
 
     async def show_model(self, request: Request) -> Response:
         """`GET /v1/models/{model}`."""
@@ -242,14 +247,14 @@ class Front:
         names = self.models.names()
         if name not in names:
             raise Refusal(404, f"no model {name!r}", code="model_not_found", param="model")
-        return _json(_model(name, names[name]))
+        return json_response(model_entry(name, names[name]))
 
     async def load_adapter(self, request: Request) -> Response:
         """`POST /v1/simtune/adapters`: look at the registry now, and load a model of it."""
         asked = parse(await self._body(request), Wakened)
         await asyncio.to_thread(self.models.follow)
         served = await self._served(asked.model)
-        return _json({"model": served.id, "adapter": served.adapter})
+        return json_response({"model": served.id, "adapter": served.adapter})
 
     # Episodes
 
@@ -257,21 +262,21 @@ class Front:
         """`POST /v1/simtune/episodes`."""
         capture = self._capturing()
         said = parse(await self._body(request), Begun)
-        return _json({"episode": await capture.run(capture.begin, said)})
+        return json_response({"episode": await _done(capture, capture.begin, said)})
 
     async def reward(self, request: Request) -> Response:
         """`POST /v1/simtune/episodes/{id}/reward`."""
         capture = self._capturing()
         said = parse(await self._body(request), Rewarded)
-        await capture.run(capture.reward, checked_id(request.path_params["episode"]), said)
-        return _json({"ok": True})
+        await _done(capture, capture.reward, checked_id(request.path_params["episode"]), said)
+        return json_response({"ok": True})
 
     async def finish(self, request: Request) -> Response:
         """`POST /v1/simtune/episodes/{id}/finish`."""
         capture = self._capturing()
         said = parse(await self._body(request), Finished)
-        await capture.run(capture.finish, checked_id(request.path_params["episode"]), said)
-        return _json({"ok": True})
+        await _done(capture, capture.finish, checked_id(request.path_params["episode"]), said)
+        return json_response({"ok": True})
 
     def _capturing(self) -> Capture:
         if self.capture is None:
@@ -284,7 +289,7 @@ class Front:
         """`GET /health`."""
         if not self.engine.alive:
             raise Refusal(503, "the engine has stopped", code="engine_stopped")
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def show_metrics(self, request: Request) -> Response:
         """`GET /metrics`."""
@@ -328,7 +333,7 @@ class Front:
                     self._authorise(request)
                 response = await work(request)
             except Refusal as refusal:
-                response = _refused(refusal)
+                response = refused(refusal)
             except ClientDisconnect:
                 response = Response(status_code=499)
             self.metrics.requests[path, response.status_code] += 1
@@ -350,24 +355,14 @@ class Front:
             )
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _done(capture: Capture, work: Callable[..., T], *said: Any) -> T:
+    return await asyncio.wrap_future(capture.submit(partial(work, *said)))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path}: {error.detail}"
-    return _refused(Refusal(error.status_code, what, code="no_route"))
-
-
-def _refused(refusal: Refusal) -> Response:
-    return Response(
-        refusal.body(),
-        status_code=refusal.status,
-        headers=refusal.headers,
-        media_type="application/json",
-    )
+    return refused(Refusal(error.status_code, what, code="no_route"))
 
 
 def _no_capture() -> Refusal:
@@ -376,17 +371,3 @@ def _no_capture() -> Refusal:
         "this server captures nothing, so there are no episodes; start it with --capture ROOT",
         code="capture_off",
     )
-
-
-def _json(body: Any) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")
-
-
-def _model(name: str, adapter: str | None) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(time.time()),
-        "owned_by": "simtune",
-        "adapter": adapter,
-    }

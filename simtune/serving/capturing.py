@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +16,6 @@ from simtune.records import Messages
 from simtune.reply import Reply
 from simtune.serving.refusals import Refusal, unusable
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 REMEMBERED = 65_536
@@ -138,10 +136,9 @@ class Capture:
         """Episodes that were begun and not finished."""
         return len(self._open)
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do one of the methods below on the thread that writes."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Have one of the methods below called by the thread that writes."""
+        return self._thread.submit(work)
 
     def begin(self, said: Begun) -> str:
         """Begin an episode; returns its id.
@@ -245,7 +242,7 @@ class Capture:
 
     def close(self) -> None:
         """Everything captured is on stable storage on return."""
-        self._thread.submit(flush).result()
+        self.submit(flush).result()
         self._thread.shutdown()
 
     def _log_of(self, turn: Turn) -> EpisodeLog:

@@ -83,8 +83,8 @@ def test_answers_of_a_crowd_are_those_of_the_model_alone(make, budget):
     lane, chance = lane_of(model, ends=[3], budget=budget), random.Random(1)
     asks, given_up = [], []
     with torch.inference_mode():
-        while len(asks) < 80 or lane.busy:
-            if len(asks) < 80 and chance.random() < 0.6:
+        while len(asks) < 40 or lane.busy:
+            if len(asks) < 40 and chance.random() < 0.6:
                 earlier = [ask for ask in asks if ask.finish in ("stop", "length")]
                 if earlier and chance.random() < 0.6:  # a chat goes on, or forks
                     last = chance.choice(earlier[-8:])
