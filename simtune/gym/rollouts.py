@@ -15,7 +15,8 @@ from simtune.gym.history import History
 from simtune.gym.seating import EnvironmentSource, WorkerKind, seats_for
 from simtune.gym.seats import Shown
 from simtune.gym.slot import Log, Slot, Unrecorded
-from simtune.recording import open_episode
+from simtune.recording import flush, open_episode
+from simtune.recording.guard import guarded
 from simtune.records import Episode
 
 Seeds: TypeAlias = int | Sequence[int] | Callable[[int], int]
@@ -67,6 +68,7 @@ class Player:
             raise OptionError("num_envs is too small", expected="at least 1", got=num_envs)
         self._act: Act = batched(policy)
         self._forget: Callable[[], None] | None = getattr(policy, "forget", None)
+        self._captures = capture
         self._open_log: Callable[..., Log] = (
             partial(open_episode, root=root) if capture else _unrecorded
         )
@@ -82,7 +84,7 @@ class Player:
         curriculum: Curriculum | None = None,
         on_episode: Callable[[Episode], None] | None = None,
     ) -> list[Episode]:
-        """Play episodes.
+        """Play episodes; what was captured of them is on stable storage on return.
 
         Args:
             episodes: how many.
@@ -116,6 +118,9 @@ class Player:
             for slot in self._slots:
                 slot.abort(error)
             raise
+        if self._captures:
+            # Whoever learns from these may be killed at once: what it learned from is on disk.
+            guarded(flush)
         return [played[index] for index in range(episodes)]
 
     def close(self) -> None:

@@ -126,7 +126,12 @@ def whiten(values: torch.Tensor, *, epsilon: float = 1e-8) -> torch.Tensor:
     Returns:
         `[N]`; finite for every N. A single value, or equal values, become zeros.
     """
+    import torch
+
     if values.numel() == 0:
         return values
     centred = values - values.mean()
-    return centred / (centred.pow(2).mean().sqrt() + epsilon)
+    spread = centred.pow(2).mean().sqrt()
+    if spread <= 8 * torch.finfo(values.dtype).eps * values.abs().max():
+        return torch.zeros_like(values)  # equal but for the rounding of their mean
+    return centred / (spread + epsilon)

@@ -15,6 +15,8 @@ from simtune.errors import EnvironmentSpecError, OptionError, WorkerError
 from simtune.gym import Player, TextEnv, rollout
 from simtune.gym.curriculum import load_curriculum
 from simtune.gym.frozenlake import random_map
+from simtune.recording import recorder
+from simtune.recording.segments import iter_segment
 
 LAKE = "simtune.gym.frozenlake:random_map"
 MOVES = ("left", "down", "right", "up")
@@ -312,3 +314,15 @@ def test_a_vector_that_resets_itself_is_refused():
     with pytest.raises(EnvironmentSpecError, match=r"expected: AutoresetMode\.DISABLED"):
         rollout(parts, lambda m: "0", episodes=1, capture=False)
     parts.close()
+
+
+def test_what_was_played_is_in_the_log_before_anyone_learns_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "FLUSH_SECONDS", 3600)  # the background thread does nothing
+    with Player(random_map, hashed, num_envs=2, root=str(tmp_path)) as player:
+        player.play(episodes=2)
+    rows = [row for path in sealed_or_live(tmp_path) for _, row in iter_segment(path)]
+    assert [row.kind for row in rows].count("episode_end") == 2
+
+
+def sealed_or_live(root):
+    return sorted((root / "wal").glob("*.wal"))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simtune.train.advantages import Trace, gae, group_relative, rloo, whiten
@@ -71,6 +71,7 @@ def test_whitening_small_batches_stays_finite():
     assert whiten(torch.tensor([1.0, 5.0])).tolist() == pytest.approx([-1.0, 1.0])
 
 
+@example([86.32924331108316] * 3)  # whose mean is not exactly the value
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=40))
 def test_whitening_gives_mean_zero_and_spread_one(values):
     whitened = whiten(torch.tensor(values, dtype=torch.float64))
