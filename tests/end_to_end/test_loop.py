@@ -191,7 +191,7 @@ def test_the_record_says_what_was_learned_from_what(base, sft, captured):
 
 def test_the_registry_file_holds_the_records_that_were_printed(place, sft, ppo, replayed, simtune):
     registry = json.loads((place / "models" / "registry.json").read_bytes())
-    assert registry == {"format": 1, "models": registry["models"]}
+    assert registry == {"format": 1, "models": registry["models"], "history": []}
     by_id = {record["id"]: record for record in registry["models"]}
     assert by_id == {record["id"]: record for record in (sft, ppo, replayed)}
     assert json.loads(simtune("models", "ls", "--json", cwd=place).out) == registry["models"]
