@@ -84,9 +84,10 @@ class Machine:
 
     def end(self, name):
         """Ask it to end; returns its exit code."""
-        process = self.running.pop(name)
-        process.terminate()
-        return process.wait(PATIENCE)
+        self.running[name].terminate()
+        code = self.running[name].wait(PATIENCE)
+        del self.running[name]
+        return code
 
     def said(self, name):
         return (self.place / f"{name}.log").read_text()[-3000:]
@@ -115,9 +116,11 @@ class Machine:
         return done.returncode
 
     def close(self):
-        for name in list(self.running):
-            os.killpg(self.running[name].pid, signal.SIGKILL)
-            self.running.pop(name).wait()
+        for process in self.running.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.running.clear()
 
     # What the machine has done
 
