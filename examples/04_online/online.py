@@ -34,6 +34,7 @@ def main(place: Path, port: int = 8765) -> None:
         for process in reversed(running):
             process.terminate()
             process.wait()
+    seen.look()
     for adapter, values in seen.returns.items():
         print(f"{(adapter or 'base')[:8]} {len(values):5d} episodes, return {fmean(values):.2f}")
 
