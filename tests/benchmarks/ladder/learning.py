@@ -35,7 +35,7 @@ class Climb(msgspec.Struct, kw_only=True):
         decisions: of PPO's roll-outs.
         expert_decisions: that SFT was given.
         cpu_s: seconds of processor time of `base`, `expert`, `sft`, `ppo`.
-        curve: of each round of PPO.
+        curve: of each round of PPO; JSON has null where explained variance is undefined.
     """
 
     seed: int

@@ -108,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
         oracle=lambda: lambda messages: messages[-1]["content"],
         goal=0.99,
         base_steps=60,
-        ppo=PPO | GUESS | {"iterations": 60},
+        ppo=PPO | GUESS | {"iterations": 30},
     ),
     "grid": Recipe(
         env=f"{RUNGS}:grid_walk",
@@ -182,6 +182,8 @@ RECIPES: dict[str, Recipe] = {
             "entropy_coef": 0.0,
             "learning_rate": 2e-4,
             "lr_schedule": "linear",
+            # An episode that goes round in circles takes 200 turns.
+            "eval_episodes": 100,
         },
     ),
 }
