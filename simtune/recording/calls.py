@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 
 from simtune.recording import context
-from simtune.recording.conversion import Notes
+from simtune.recording.conversion import Notes, to_json
 from simtune.recording.episodes import EpisodeLog
-from simtune.recording.guard import attempt, guarded
+from simtune.recording.guard import attempt, report
 from simtune.recording.pending import followed
 from simtune.recording.prompts import PromptFinder
 from simtune.recording.recorders import active
 from simtune.recording.redaction import Redaction
+from simtune.recording.rows import error_text
 from simtune.recording.streams import join_chunks
-from simtune.records import Messages
+from simtune.records import Messages, Row
 from simtune.reply import Reply
 
 _NOTHING = object()
@@ -70,7 +71,11 @@ class Call:
     def __init__(self, point: DecisionPoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._point = point
         self._notes: Notes = {}
-        self._prompt: Messages | None = guarded(point.finder.find, args, kwargs, self._notes)
+        self._prompt: Messages | None = None
+        try:
+            self._prompt = point.finder.find(args, kwargs, self._notes)
+        except Exception as error:  # whatever it is, as in `guarded`
+            report(error)
         self._episode = context.current(point.agent)
         self._result: object = _NOTHING
         self._pending = self._streams = self._captured = False
@@ -126,7 +131,10 @@ class Call:
         if not self._captured:
             self._captured = True
             latency_us = (time.perf_counter_ns() - self._began) // 1000
-            guarded(self._capture, error, latency_us, may_raise=error is None)
+            try:
+                self._capture(error, latency_us)
+            except Exception as failure:  # whatever it is, as in `guarded`
+                report(failure, may_raise=error is None)
 
     def _capture(self, error: BaseException | str | None, latency_us: int) -> None:
         extra: dict[str, Any] = {}
@@ -134,35 +142,27 @@ class Call:
             # The consumer had enough: the answer is what it took.
             extra["closed_early"] = True
             error = None
-        if self._notes:
-            extra["converted"] = self._notes
         result = join_chunks(self.chunks) if self._streams else self._result
         if result is _NOTHING:
             result = ""
+        point, notes = self._point, self._notes
         parsed = None
         failure = error
-        if self._point.parse is not None and error is None:
-            parsed, failure = attempt(self._point.parse, result)
-        log = self._episode or _lone(self._point.agent)
-        log.decide(
-            self._prompt,
-            result,
-            self._point.action,
-            self._point.agent,
-            parsed,
-            failure is None,
-            failure,
-            None,  # observation
-            None,  # reward
-            None,  # terminated
-            None,  # truncated
-            (),
-            (),
-            latency_us,
-            None,  # metadata
-            extra,
-            self._point.redact,
+        if point.parse is not None and error is None:
+            parsed, failure = attempt(point.parse, result)
+        log = self._episode or _lone(point.agent)
+        row = Row(
+            kind="decision",
+            episode_id=log.id,
+            agent_id=log.agent if point.agent is None else point.agent,
+            action=point.action,
+            latency_us=latency_us,
+            prompt=self._prompt,
+            parsed=to_json(parsed, "parsed", notes),
+            valid=failure is None,
+            error=error_text(failure),
         )
+        log.decide(row, result, failure, notes, extra, point.redact)
 
 
 def _lone(agent: str | None) -> EpisodeLog:

@@ -8,7 +8,6 @@ field and says so in `extra`.
 
 from __future__ import annotations
 
-import copy
 import struct
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,6 +26,7 @@ Packed: TypeAlias = bytes | tuple[()]
 
 _LISTS: Final = ("prompt_token_ids", "token_ids", "logprobs", "choice_logprobs")
 _NONE: Final[tuple[()]] = ()
+_UNFIT: Final = (*UNFIT, struct.error)
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, struct.error)
 """What decoding raises for bytes that are no row."""
 
@@ -72,9 +72,13 @@ _decode_loose = msgspec.msgpack.Decoder(_LooseRow).decode
 def encode_row(row: Row) -> bytes:
     """The payload of a row; the row itself is left as it is."""
     try:
-        return _fitting(row)
-    except (*UNFIT, struct.error):
-        return _fitting(storable(row))
+        payload = _encode(_with_packed_lists(row))
+        _decode(payload)
+        return payload
+    except _UNFIT:
+        payload = _encode(_with_packed_lists(storable(row)))
+        _decode(payload)
+        return payload
 
 
 def decode_row(payload: bytes) -> Row:
@@ -105,17 +109,16 @@ def decode_logged(payload: bytes) -> LoggedRow:
     return row
 
 
-def _fitting(row: Row) -> bytes:
+def _with_packed_lists(row: Row) -> Row:
     ids, logprobs, options = row.token_ids, row.logprobs, row.choice_logprobs
-    if not (ids is logprobs is options is row.prompt_token_ids is _NONE):
-        row = copy.copy(row)
-        row.prompt_token_ids = _packed(row.prompt_token_ids, "i")
-        row.token_ids = _packed(ids, "i")
-        row.logprobs = _packed(logprobs, "f")
-        row.choice_logprobs = _packed(options, "f")
-    payload = _encode(row)
-    _decode(payload)
-    return payload
+    if ids is logprobs is options is row.prompt_token_ids is _NONE:
+        return row
+    row = row.__copy__()  # type: ignore[attr-defined]
+    row.prompt_token_ids = _packed(row.prompt_token_ids, "i")
+    row.token_ids = _packed(ids, "i")
+    row.logprobs = _packed(logprobs, "f")
+    row.choice_logprobs = _packed(options, "f")
+    return row
 
 
 def _packed(numbers: Any, kind: str) -> Packed:

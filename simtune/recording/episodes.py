@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import Any
 
 from simtune.recording import context
-from simtune.recording.guard import guarded
+from simtune.recording.conversion import Notes, to_json
+from simtune.recording.guard import guarded, report
+from simtune.recording.prompts import messages_of
 from simtune.recording.recorder import Recorder
 from simtune.recording.redaction import Redaction
-from simtune.recording.rows import EpisodeRows
-from simtune.records import Messages
+from simtune.recording.rows import EpisodeRows, error_text
+from simtune.records import Messages, Row
 
 
 class EpisodeLog:
@@ -92,73 +94,47 @@ class EpisodeLog:
         known at once. `extra` is what an integration notes beside the caller's `metadata`, and
         `redact` are functions of the row, as for `simtune.capture`.
         """
-        kept = guarded(
-            self.decide,
-            prompt,
-            response,
-            action,
-            agent,
-            parsed,
-            valid,
-            error,
-            observation,
-            reward,
-            terminated,
-            truncated,
-            choices,
-            choice_logprobs,
-            latency_us,
-            metadata,
-            extra,
-            redact,
-        )
-        return kept or ""
+        notes: Notes = {}
+        try:
+            row = Row(
+                kind="decision",
+                episode_id=self.id,
+                agent_id=self.agent if agent is None else agent,
+                action=action,
+                latency_us=latency_us,
+                prompt=None if prompt is None else messages_of(prompt, notes),
+                parsed=to_json(parsed, "parsed", notes),
+                observation=to_json(observation, "observation", notes),
+                metadata=to_json(metadata or None, "metadata", notes),
+                valid=valid,
+                error=error_text(error),
+                choices=choices,
+                choice_logprobs=choice_logprobs,
+                reward=reward,
+                terminated=terminated,
+                truncated=truncated,
+            )
+            return self.decide(row, response, error, notes, extra, redact) or ""
+        except Exception as failure:  # whatever it is, as in `guarded`
+            report(failure)
+            return ""
 
     def decide(
         self,
-        prompt: Messages | str | None,
+        row: Row,
         response: object,
-        action: str | None,
-        agent: str | None,
-        parsed: Any,
-        valid: bool,
         error: BaseException | str | None,
-        observation: Any,
-        reward: float | None,
-        terminated: bool | None,
-        truncated: bool | None,
-        choices: Sequence[str],
-        choice_logprobs: Sequence[float],
-        latency_us: int | None,
-        metadata: Mapping[str, Any] | None,
+        notes: Notes,
         extra: Mapping[str, Any] | None,
         redact: tuple[Redaction, ...],
     ) -> str | None:
-        """As `decision`, by position, but raises what goes wrong; None where it was dropped."""
+        """Capture a decision of this episode, as `EpisodeRows.decision`; raises what goes wrong."""
         if not self._begun:
             self.begin()
         # A decision that could not be kept leaves none to reward, rather than the one before it.
         self._latest = None
-        self._last_said = (terminated, truncated)
-        self._latest = kept = self._rows.decision(
-            prompt,
-            response,
-            action,
-            self.agent if agent is None else agent,
-            parsed,
-            valid,
-            error,
-            observation,
-            reward,
-            terminated,
-            truncated,
-            choices,
-            choice_logprobs,
-            latency_us,
-            metadata,
-            extra,
-            redact,
-        )
+        self._last_said = (row.terminated, row.truncated)
+        self._latest = kept = self._rows.decision(row, response, error, notes, extra, redact)
         return kept
 
     def reward(self, value: float, decision: str | None = None) -> None:

@@ -34,10 +34,11 @@ def guarded(
     function: Callable[..., T], /, *arguments: Any, may_raise: bool = True, **named: Any
 ) -> T | None:
     """Call a part of capture; a failure is reported (see `report`) and gives None."""
-    result, error = attempt(function, *arguments, **named)
-    if error is not None:
+    try:
+        return function(*arguments, **named)
+    except Exception as error:  # whatever it is, as in `attempt`
         report(error, may_raise=may_raise)
-    return result
+        return None
 
 
 def report(error: Exception, *, may_raise: bool = True) -> None:

@@ -25,6 +25,10 @@ def messages_of(prompt: object, notes: Notes) -> Snapshot:
     """
     if type(prompt) is Snapshot:
         return prompt
+    if type(prompt) is list:  # of dicts, nearly always: without a call for each
+        copied = Snapshot([item.copy() for item in prompt if type(item) is dict and "role" in item])
+        if len(copied) == len(prompt):
+            return copied
     return Snapshot(_messages(prompt, notes))
 
 
@@ -55,9 +59,12 @@ class PromptFinder:
         names = list(self._signature.parameters) if self._signature else []
         self._first = 1 if names[:1] in (["self"], ["cls"]) else 0
         self._positions = [(name, names.index(name) if name in names else None) for name in _NAMES]
+        self._named_at = next((at for _, at in self._positions if at is not None), len(names))
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any], notes: Notes) -> Messages:
         """The messages of one call; conversions are added to `notes`."""
+        if not kwargs and self._named_at < len(args):
+            return messages_of(args[self._named_at], notes)
         for name, position in self._positions:
             if name in kwargs:
                 return messages_of(kwargs[name], notes)

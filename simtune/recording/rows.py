@@ -10,7 +10,7 @@ from typing import Any
 
 from simtune.errors import CaptureError
 from simtune.recording.announce import announce
-from simtune.recording.answers import read_answer
+from simtune.recording.answers import fill_in
 from simtune.recording.conversion import Notes, describe, to_json
 from simtune.recording.prompts import messages_of
 from simtune.recording.recorder import Recorder
@@ -65,62 +65,33 @@ class EpisodeRows:
 
     def decision(
         self,
-        prompt: Messages | str | None,
+        row: Row,
         response: object,
-        action: str | None,
-        agent: str | None,
-        parsed: Any,
-        valid: bool,
         error: BaseException | str | None,
-        observation: Any,
-        reward: float | None,
-        terminated: bool | None,
-        truncated: bool | None,
-        choices: Sequence[str],
-        choice_logprobs: Sequence[float],
-        latency_us: int | None,
-        metadata: Mapping[str, Any] | None,
+        notes: Notes,
         extra: Mapping[str, Any] | None,
         redact: tuple[Redaction, ...],
     ) -> str | None:
-        """A decision was made; returns its id, None where back-pressure dropped it."""
-        # One flat call, by position: this is the simulation's own time.
-        notes: Notes = {}
+        """A decision was made; returns its id, None where back-pressure dropped it.
+
+        Args:
+            row: what the caller knows of it. Its place in the episode, the time, and what the
+                answer says are filled in here.
+            response: what the model answered.
+            error: what `row.error` tells of.
+            notes: conversions that were made for `row`.
+            extra: what else is noted.
+            redact: the rules of this decision point.
+        """
         next(self._decisions)
-        answer = read_answer(response, notes)
-        sampling = answer.sampling
-        row = Row(
-            kind="decision",
-            episode_id=self.episode_id,
-            run_id=self.run_id,
-            env=self.env,
-            agent_id=agent,
-            action=action,
-            model=answer.model,
-            adapter=answer.adapter,
-            step=self._next_step(agent),
-            ts=time.time_ns() // 1000,
-            mono_ns=time.monotonic_ns(),
-            latency_us=latency_us,
-            prompt=None if prompt is None else messages_of(prompt, notes),
-            response=answer.text,
-            parsed=None if parsed is None else to_json(parsed, "parsed", notes),
-            observation=None if observation is None else to_json(observation, "observation", notes),
-            metadata=to_json(metadata, "metadata", notes) if metadata else None,
-            valid=valid,
-            error=None if error is None else error_text(error),
-            prompt_token_ids=answer.prompt_token_ids,
-            token_ids=answer.token_ids,
-            logprobs=answer.logprobs,
-            choices=choices or answer.choices,
-            choice_logprobs=choice_logprobs or answer.choice_logprobs,
-            sampling=None if sampling is None else to_json(sampling, "sampling", notes),
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-        )
-        if notes or extra or answer.extra:
-            row.extra = to_json(with_notes({**answer.extra, **(extra or {})}, notes), "extra", {})
+        row.run_id = self.run_id
+        row.env = self.env
+        row.step = self._next_step(row.agent_id)
+        row.ts = time.time_ns() // 1000
+        row.mono_ns = time.monotonic_ns()
+        uncolumned = fill_in(row, response, notes)
+        if notes or extra or uncolumned:
+            row.extra = to_json(with_notes({**uncolumned, **(extra or {})}, notes), "extra", {})
         return self._keep(row, error, redact)
 
     def _keep(
