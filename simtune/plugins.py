@@ -177,11 +177,6 @@ def implemented(name: str) -> bool:
     return bool(getattr(manager().hook, name).get_hookimpls())
 
 
-def loaded() -> bool:
-    """Whether plugins have been loaded, so that asking for them cannot fail any more."""
-    return _manager is not None
-
-
 def failures() -> dict[tuple[str, str], int]:
     """How often each (plugin, hook) raised in this process."""
     with _lock:

@@ -17,15 +17,14 @@ def listened_to(hook: str) -> bool:
     Where plugins cannot be loaded, that is reported once and capture goes on without any.
     """
     global _unusable
-    if plugins.loaded():
-        return plugins.implemented(hook)
     if _unusable:
         return False
-    found, error = attempt(plugins.implemented, hook)
-    if error is not None:
+    try:
+        return plugins.implemented(hook)
+    except Exception as error:  # whatever loading a plugin raises
         _unusable = True
         report(error, may_raise=False)
-    return bool(found)
+        return False
 
 
 def announce(hook: str, **arguments: Any) -> None:

@@ -20,12 +20,13 @@ class Buffer:
     Attributes:
         size: bytes that wait.
         dropped: rows that were not taken, in all.
+        unsaid: those of them that no record tells of.
     """
 
     def __init__(self) -> None:
         self.size = 0
         self.dropped = 0
-        self._unsaid = 0
+        self.unsaid = 0
         self._lock = threading.RLock()
         self._busy = False
         self._batch: tuple[int, list[bytes]] = (0, [])
@@ -69,14 +70,12 @@ class Buffer:
         """A row was not taken."""
         with self._exclusive():
             self.dropped += 1
-            self._unsaid += 1
+            self.unsaid += 1
 
-    def dropped_since(self) -> int:
-        """How many rows were dropped since this was last asked."""
-        if not self._unsaid:
-            return 0
+    def say_dropped(self) -> int:
+        """How many rows were dropped since this was last asked: a record is to tell of them."""
         with self._exclusive():
-            unsaid, self._unsaid = self._unsaid, 0
+            unsaid, self.unsaid = self.unsaid, 0
         return unsaid
 
     @contextmanager

@@ -102,11 +102,16 @@ class Call:
     def answered(self, result: Any) -> Any:
         """Take what the function returned; gives what its caller is to get."""
         given = None if type(result) in _WHOLE else followed(result, self)
-        self._pending = given is not None
-        if given is None:
-            self._result = result
-            return result
-        return given
+        if given is not None:
+            self._pending = True
+            return given
+        self._result = result
+        self._end(None)
+        return result
+
+    def failed(self, error: BaseException) -> None:
+        """The function raised."""
+        self._end(error)
 
     def stream(self) -> list[object]:
         """The answer comes in chunks; returns the list to fill."""
@@ -158,9 +163,9 @@ class Call:
             action=point.action,
             latency_us=latency_us,
             prompt=self._prompt,
-            parsed=to_json(parsed, "parsed", notes),
+            parsed=None if parsed is None else to_json(parsed, "parsed", notes),
             valid=failure is None,
-            error=error_text(failure),
+            error=None if failure is None else error_text(failure),
         )
         log.decide(row, result, failure, notes, extra, point.redact)
 

@@ -97,8 +97,13 @@ def _wrapper(wrapped: Callable[..., Any], point: DecisionPoint) -> Callable[...,
         return generator_function(begin)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        with Call(point, args, kwargs) as made:
-            return made.answered(wrapped(*args, **kwargs))
+        made = Call(point, args, kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:  # recorded, and on its way again
+            made.failed(error)
+            raise
+        return made.answered(result)
 
     return call
 

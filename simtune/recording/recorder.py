@@ -108,8 +108,7 @@ class Recorder:
         crowded = self._backlog.full or buffer.size + size > settings.buffer_bytes
         if crowded and not self._has_room(size):
             return None
-        dropped = buffer.dropped_since()
-        if dropped:
+        if buffer.unsaid and (dropped := buffer.say_dropped()):
             payload = encode_row(with_dropped(row, dropped))
         seq = buffer.add(payload)
         if settings.durability != "buffered" or self._closed:
@@ -150,7 +149,7 @@ class Recorder:
             self.seal()
         except CaptureError as error:
             report(error, may_raise=False)
-        dropped = self._buffer.dropped_since()
+        dropped = self._buffer.say_dropped()
         if dropped:
             unsaid = BackpressureError(f"the last {dropped} rows were dropped; no record says so")
             report(unsaid, may_raise=False)

@@ -86,17 +86,13 @@ class EpisodeRows:
         next(self._decisions)
         row.run_id = self.run_id
         row.env = self.env
-        row.step = self._next_step(row.agent_id)
+        steps = self._steps.get(row.agent_id)
+        row.step = next(self._first_step(row.agent_id) if steps is None else steps)
         row.ts = time.time_ns() // 1000
         row.mono_ns = time.monotonic_ns()
         uncolumned = fill_in(row, response, notes)
         if notes or extra or uncolumned:
             row.extra = to_json(with_notes({**uncolumned, **(extra or {})}, notes), "extra", {})
-        return self._keep(row, error, redact)
-
-    def _keep(
-        self, row: Row, error: BaseException | str | None, redact: tuple[Redaction, ...]
-    ) -> str | None:
         kept = None
         try:
             kept = screened(row, redact)
@@ -158,11 +154,8 @@ class EpisodeRows:
         )
         self._write(row)
 
-    def _next_step(self, agent: str | None) -> int:
-        counted = self._steps.get(agent)
-        if counted is None:
-            counted = self._steps.setdefault(agent, itertools.count())
-        return next(counted)
+    def _first_step(self, agent: str | None) -> itertools.count[int]:
+        return self._steps.setdefault(agent, itertools.count())
 
     def _write(self, row: Row) -> None:
         kept = screened(row)
