@@ -13,26 +13,16 @@ _NAMES = ("messages", "prompt")
 _SEQUENCES = (list, tuple)
 
 
-class Snapshot(list[Message]):
-    """Messages that nobody else holds; what makes them need not be done again."""
-
-
-def messages_of(prompt: object, notes: Notes) -> Snapshot:
+def messages_of(prompt: object, notes: Notes) -> Messages:
     """A prompt as a new list of new messages, so that later changes to it do not show.
 
     Text becomes one user message; a list of messages is taken as it is; anything else becomes a
     user message that holds its JSON.
     """
-    if type(prompt) is Snapshot:
-        return prompt
     if type(prompt) is list:  # of dicts, nearly always: without a call for each
-        copied = Snapshot([item.copy() for item in prompt if type(item) is dict and "role" in item])
+        copied = [item.copy() for item in prompt if type(item) is dict and "role" in item]
         if len(copied) == len(prompt):
             return copied
-    return Snapshot(_messages(prompt, notes))
-
-
-def _messages(prompt: object, notes: Notes) -> Messages:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     if type(prompt) is not list and _is_message(prompt):
