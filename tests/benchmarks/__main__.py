@@ -21,6 +21,7 @@ from tests.benchmarks import (
     loggers,
     reading,
     rolling,
+    serving,
     tailing,
     trainers,
     updating,
@@ -36,6 +37,7 @@ MEASURED = {
     "reading": reading,
     "rolling": rolling,
     "updating": updating,
+    "serving": serving,
 }
 
 
