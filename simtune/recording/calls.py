@@ -139,6 +139,8 @@ class Call:
             try:
                 self._capture(error, latency_us)
             except Exception as failure:  # whatever it is, as in `guarded`
+                if self._episode is not None:
+                    self._episode.lost()
                 report(failure, may_raise=error is None)
 
     def _capture(self, error: BaseException | str | None, latency_us: int) -> None:

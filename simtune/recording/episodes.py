@@ -116,6 +116,7 @@ class EpisodeLog:
             )
             return self.decide(row, response, error, notes, extra, redact) or ""
         except Exception as failure:  # whatever it is, as in `guarded`
+            self.lost()
             report(failure)
             return ""
 
@@ -131,11 +132,14 @@ class EpisodeLog:
         """Capture a decision of this episode, as `EpisodeRows.decision`; raises what goes wrong."""
         if not self._begun:
             self.begin()
-        # A decision that could not be kept leaves none to reward, rather than the one before it.
-        self._latest = None
+        self.lost()
         self._last_said = (row.terminated, row.truncated)
         self._latest = kept = self._rows.decision(row, response, error, notes, extra, redact)
         return kept
+
+    def lost(self) -> None:
+        """The latest decision could not be kept: there is none to reward, not the one before it."""
+        self._latest = None
 
     def reward(self, value: float, decision: str | None = None) -> None:
         """Reward a decision; several rewards of one decision add up.

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -94,6 +95,33 @@ def test_a_reward_without_a_decision_is_a_warning_and_not_an_error(store):
         simtune.reward(1.0)
         log.reward(1.0)
     assert failures() == {"CaptureError": 2}
+    assert store.rows("reward") == []
+
+
+class Unreadable(Mapping):
+    """A mapping that breaks where it is looked at, as a view of a closed database does."""
+
+    def __getitem__(self, key):
+        raise ConnectionError(key)
+
+    def __iter__(self):
+        raise ConnectionError("closed")
+
+    def __len__(self):
+        return 1
+
+
+def test_a_reward_never_goes_to_the_decision_before_one_that_could_not_be_kept(store):
+    ask = simtune.capture(lambda prompt, result: result, parse=lambda result: Unreadable())
+    with simtune.episode() as log, pytest.warns(RuntimeWarning):
+        log.decision("p", "a")
+        log.decision("p", "b", parsed=Unreadable())
+        log.reward(1.0)
+        log.decision("p", "c")
+        ask("p", "d")
+        log.reward(1.0)
+    assert failures() == {"ConnectionError": 2, "CaptureError": 2}
+    assert [row.response for row in store.rows("decision")] == ["a", "c"]
     assert store.rows("reward") == []
 
 
