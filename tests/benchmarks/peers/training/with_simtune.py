@@ -39,8 +39,6 @@ READING: dict[str, Any] = {
     "epochs": 1,
     "minibatch_size": work.Reading.episodes * work.Reading.max_turns,
     "critic_warmup": 0,
-    # Half of the default: 4 % slower here, and 100 MB less.
-    "tokens_per_batch": 512,
     # What `auto` comes to after a run's first round, in which it measures the sampler.
     "behaviour": "stored",
 }
