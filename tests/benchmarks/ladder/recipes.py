@@ -186,7 +186,7 @@ RECIPES: dict[str, Recipe] = {
             "entropy_coef": 0.0,
             "learning_rate": 2e-4,
             "lr_schedule": "linear",
-            # Of 404 starts one that ends in a circle costs the mean half a point: a hundred miss it.
+            # Of 404 starts one that ends in a circle costs the mean half a point; 100 miss it.
             "eval_episodes": 500,
         },
     ),
