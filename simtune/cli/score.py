@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, and print how many, how well, and what failed for which reason."""
     from simtune import plugins
-    from simtune.rewards.engine import score_store
     from simtune.rewards.registration import DEFAULT
+    from simtune.rewards.scoring import score_store
 
     for spec in args.plugin:
         plugins.load(spec)

@@ -12,7 +12,7 @@ import msgspec
 from simtune.data.samples import Sample, Selection, reasons
 from simtune.errors import DataError
 from simtune.records import Decision, Episode
-from simtune.rewards.engine import combine, failures
+from simtune.rewards.combining import combine, failures
 
 
 class Ranked(msgspec.Struct, frozen=True):

@@ -7,7 +7,8 @@ from typing import Final
 
 from simtune.errors import DataError, OptionError
 from simtune.records import Episode
-from simtune.rewards import engine
+from simtune.rewards.combining import combine, failures
+from simtune.rewards.registration import select
 
 SUCCESS: Final = "success"
 RETURN: Final = "return"
@@ -29,7 +30,7 @@ class Metric:
 
     def __init__(self, name: str, bounds: tuple[float, float] | None = None) -> None:
         if name not in (SUCCESS, RETURN):
-            engine.select([name])
+            select([name])
         self.name = name
         self.bounds = SUCCESS_RANGE if name == SUCCESS and bounds is None else bounds
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
@@ -50,7 +51,7 @@ class Metric:
         elif self.name == RETURN:
             value = episode.total_reward
         else:
-            credit = engine.combine([self.name], episode)
+            credit = combine([self.name], episode)
             value = None if credit is None else math.fsum(credit)
         if value is not None and self.bounds is not None:
             self._check(value, episode)
@@ -65,13 +66,13 @@ class Metric:
             return [0.0] * (len(episode) - 1) + [value]
         if self.name == RETURN:
             return [decision.reward or 0.0 for decision in episode.decisions]
-        return engine.combine([self.name], episode)
+        return combine([self.name], episode)
 
     def explain(self) -> str:
         """Why an episode can have no value."""
         if self.name == SUCCESS:
             return "the outcome does not say `success`"
-        return engine.failures([self.name]) or "the reward gave no score"
+        return failures([self.name]) or "the reward gave no score"
 
     def _check(self, value: float, episode: Episode) -> None:
         assert self.bounds is not None

@@ -11,16 +11,13 @@ import torch
 from simtune.policy.generation import Sampled, Settings
 from simtune.policy.rows import Row, RowIds, packed
 from simtune.policy.slots import SlotCache, Write
-from simtune.policy.weights import Weights
+from simtune.policy.weights import KEEP_AT_MOST, Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PASS_TOKENS = 16_384
 """Prompt tokens of one forward pass, padding included."""
-
-KEEP_AT_MOST = 2**26
-"""Bytes of a cache that stay allocated where its contents are forgotten: allocating takes time."""
 
 UNEVEN = 2
 """Prompts of one pass differ by at most this factor in new tokens; padding costs as much."""
@@ -56,7 +53,7 @@ class Sampler:
         self._additive = model.config.get_text_config(decoder=True)._attn_implementation == "eager"
 
     def forget(self) -> None:
-        """Compute everything anew from here on, and give a large cache's memory back.
+        """Compute everything anew from here on, and give the memory of what was large back.
 
         The weights are taken for changed, whatever their versions say.
         """

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FOLD_AT_MOST = 2**30
 """Bytes of adapted weights up to which a folded copy is kept beside the model."""
 
+KEEP_AT_MOST = 2**24
+"""Bytes that stay allocated where their contents are forgotten: allocating takes time."""
+
 
 class Weights:
     """The modules that a forward pass runs, and whether they are still what they were.
@@ -56,8 +59,10 @@ class Weights:
         return True
 
     def distrust(self) -> None:
-        """Take the weights for changed the next time."""
+        """Take the weights for changed the next time; a large folded copy is given back."""
         self._state = None
+        if self._folded is not None and self._folded.nbytes() > KEEP_AT_MOST:
+            self._folded.release()
 
     def forward(self) -> Any:
         """What to call: the model, or its copy with the adapter folded in."""
@@ -85,20 +90,34 @@ class _Folded:
         for name, layer in base.named_modules():
             if hasattr(layer, "lora_A"):
                 plain = copy.deepcopy(layer.get_base_layer(), dict(shared))
-                plain.weight = torch.nn.Parameter(
-                    torch.empty_like(plain.weight), requires_grad=False
-                )
+                plain.weight = _no_weight(plain.weight)
                 self.model.set_submodule(name, plain)
                 self._pairs.append((layer, plain))
+
+    def nbytes(self) -> int:
+        return sum(plain.weight.nbytes for _, plain in self._pairs)
+
+    def release(self) -> None:
+        for _, plain in self._pairs:
+            plain.weight = _no_weight(plain.weight)
 
     @torch.no_grad()
     def refresh(self) -> None:
         for layer, plain in self._pairs:
-            plain.weight.copy_(layer.get_base_layer().weight)
+            weight = layer.get_base_layer().weight
+            if plain.weight.shape == weight.shape:
+                plain.weight.copy_(weight)
+            else:
+                plain.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
             if not layer.disable_adapters:
                 for adapter in layer.active_adapters:
                     if adapter in layer.lora_A:
                         plain.weight.add_(layer.get_delta_weight(adapter))
+
+
+def _no_weight(of: torch.Tensor) -> torch.nn.Parameter:
+    """Stands where a weight is to be."""
+    return torch.nn.Parameter(of.new_empty(0), requires_grad=False)
 
 
 def _in_use(layer: Any) -> tuple[Any, ...]:

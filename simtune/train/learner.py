@@ -17,9 +17,6 @@ from simtune.policy.local import LocalPolicy
 from simtune.train import precision
 from simtune.train.actor_critic import ActorCritic
 from simtune.train.env_source import EnvSource
-from simtune.train.followed_source import FollowedSource
-from simtune.train.following import Following
-from simtune.train.logged_source import ratings_source, store_source
 from simtune.train.lora import attach
 from simtune.train.options import OnWait, PPOOptions
 from simtune.train.parallel import Processes
@@ -29,6 +26,8 @@ from simtune.train.update import PPO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from simtune.train.following import Following
 
 RANK_SEEDS = 1_000_003
 """Distance of the sampling seeds of two processes, which play different episodes."""
@@ -80,6 +79,8 @@ class Learner:
         )
         self.following: Following | None = None
         if options.follow:
+            from simtune.train.following import Following
+
             assert directory is not None
             present = adapter_sha256(self.model.policy)
             self.following = Following(options, present, directory, on_wait)
@@ -176,8 +177,13 @@ class Learner:
     def _source(self, options: PPOOptions, run_id: str) -> Source:
         if options.env is not None:
             return EnvSource(options, self.policy, run_id, self.processes)
+        # Whoever plays does not read a store: that would be 60 MB of libraries.
         if self.following is not None:
+            from simtune.train.followed_source import FollowedSource
+
             return FollowedSource(options, self.following, self.policy, self.model)
+        from simtune.train.logged_source import ratings_source, store_source
+
         source = store_source if options.store is not None else ratings_source
         logged = source(options, self.policy, self.model)
         self.choices["behaviour_policy"] = logged.behaviour

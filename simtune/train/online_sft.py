@@ -22,7 +22,7 @@ from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import load_base
 from simtune.records import Episode
 from simtune.registry import ModelRecord
-from simtune.rewards.engine import combine
+from simtune.rewards.combining import combine
 from simtune.train import checkpoints
 from simtune.train.checkpoints import Checkpoint, RunState
 from simtune.train.checks import check_inputs

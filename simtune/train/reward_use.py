@@ -10,7 +10,7 @@ from simtune.errors import DataError
 from simtune.policy.local import LocalPolicy
 from simtune.records import Episode
 from simtune.registry.record import RewardUsed
-from simtune.rewards.engine import combine, failures
+from simtune.rewards.combining import combine, failures
 from simtune.rewards.registration import select
 from simtune.train.episode_turns import EpisodeTurns, episode_turns
 

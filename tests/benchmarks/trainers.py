@@ -48,11 +48,21 @@ WALKERS = (
     Trainer("AgileRL PPO, fast", "with_agilerl", "grid", ("update_epochs=2",)),
     Trainer("AgileRL PPO, few turns", "with_agilerl", "grid"),
 )
-READERS = (
+BATCHED = (
     Trainer("simtune", "with_simtune", "reading"),
     Trainer("TRL GRPO", "with_trl", "reading"),
     Trainer("AgileRL PPO", "with_agilerl", "reading"),
 )
+"""With four rows, or about a thousand tokens, in a micro-batch."""
+
+ROW_BY_ROW = (
+    Trainer(
+        "simtune, row by row", "with_simtune", "reading", ("num_envs=16", "tokens_per_batch=512")
+    ),
+    Trainer("TRL GRPO, row by row", "with_trl", "reading", ("rows=1", "at_once=16")),
+    Trainer("AgileRL PPO, row by row", "with_agilerl", "reading", ("rows=1",)),
+)
+"""With one row in a micro-batch, and 16 chats at once where the trainer can: to save memory."""
 
 
 class Walked(NamedTuple):
@@ -115,7 +125,7 @@ def compare() -> Compared:
     with tempfile.TemporaryDirectory() as place:
         _python(Path(sys.executable), "bases", place)
         walked = [_walked(one, runs) for one, runs in _runs(WALKERS, place)]
-        read = [_read(one, runs) for one, runs in _runs(READERS, place)]
+        read = [_read(one, runs) for one, runs in _runs((*BATCHED, *ROW_BY_ROW), place)]
     return Compared(walked, read, list(_ratios(walked, read)))
 
 
@@ -172,14 +182,17 @@ def _ratios(walked: Sequence[Walked], read: Sequence[Read]) -> Iterator[Ratio]:
         for name in ("cpu", "turns"):
             best = min(getattr(one, name) for one in walked[2:])
             yield Ratio(f"{own.trainer}: {name}", best / getattr(own, name))
-    own = read[0]
     better: tuple[tuple[str, Callable[[float, float], float]], ...] = (
         ("rollout", lambda mine, theirs: mine / theirs),
         ("update", lambda mine, theirs: mine / theirs),
         ("peak", lambda mine, theirs: theirs / mine),
         ("above", lambda mine, theirs: theirs / mine),
     )
-    for name, ratio in better:
-        mine = getattr(own, name)
-        yield Ratio(name, min(ratio(mine, getattr(one, name)) for one in read[1:]))
-    yield Ratio("update over limit", own.update / own.limit)
+    peers = len(BATCHED) - 1
+    for at in range(0, len(read), 1 + peers):
+        own, others = read[at], read[at + 1 : at + 1 + peers]
+        for name, ratio in better:
+            mine = getattr(own, name)
+            best = min(ratio(mine, getattr(one, name)) for one in others)
+            yield Ratio(f"{own.trainer}: {name}", best)
+        yield Ratio(f"{own.trainer}: update over limit", own.update / own.limit)

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from simtune.policy import sampler as sampler_module
+from simtune.policy import weights as weights_module
 from simtune.policy.generation import Settings, sample
 from simtune.policy.local import quiet
 from simtune.policy.sampler import Sampler
@@ -225,3 +226,18 @@ def test_a_large_cache_gives_its_memory_back_at_once(monkeypatch):
         assert keys() is None
     finally:
         gc.enable()
+
+
+def test_a_large_folded_copy_gives_its_memory_back_and_is_made_again(monkeypatch):
+    monkeypatch.setattr(weights_module, "KEEP_AT_MOST", 0)
+    model = with_lora()
+    sampler = Sampler(model, pad_id=0)
+    (before,) = sampler.sample([[3, 4, 5]], drawing())
+    folded = sampler._weights.forward().model.layers[0].self_attn.q_proj.weight
+    assert folded.nbytes == 32 * 32 * 4
+    held = weakref.ref(folded)
+    del folded
+    sampler.forget()
+    assert held() is None
+    (after,) = sampler.sample([[3, 4, 5]], drawing())
+    assert (after.token_ids, after.logprobs) == (before.token_ids, before.logprobs)

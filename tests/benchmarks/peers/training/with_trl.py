@@ -38,11 +38,13 @@ class Rollouts:
     Args:
         game: class of what is played.
         tally: counts.
+        at_once: prompts that are generated for together.
     """
 
-    def __init__(self, game: Any, tally: work.Tally) -> None:
+    def __init__(self, game: Any, tally: work.Tally, at_once: int = 64) -> None:
         self.game = game
         self.tally = tally
+        self.at_once = at_once
         self.cpu = self.collected = 0.0
         self.sampled = self.tokens = 0
 
@@ -75,11 +77,14 @@ class Rollouts:
         import torch
 
         tokenizer = trainer.processing_class
-        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-        with torch.no_grad():
-            out = trainer.model.generate(**batch, generation_config=trainer.generation_config)
-        answers = out[:, batch["input_ids"].shape[1] :].tolist()
         ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+        answers: list[list[int]] = []
+        for at in range(0, len(prompts), self.at_once):
+            some = {"input_ids": prompts[at : at + self.at_once]}
+            batch = tokenizer.pad(some, padding_side="left", return_tensors="pt")
+            with torch.no_grad():
+                out = trainer.model.generate(**batch, generation_config=trainer.generation_config)
+            answers += out[:, batch["input_ids"].shape[1] :].tolist()
         return [_until(answer, ends) for answer in answers]
 
 
@@ -188,11 +193,16 @@ def grid(base: Path, place: str, seed: int, **changed: Any) -> dict[str, Any]:
     return found
 
 
-def reading(base: Path, place: str, seed: int, *, rows: int = 4, **changed: Any) -> dict[str, Any]:
-    """One batch of roll-outs, and one optimizer step on it; `rows` are computed at once."""
+def reading(
+    base: Path, place: str, seed: int, *, rows: int = 4, at_once: int = 64, **changed: Any
+) -> dict[str, Any]:
+    """One batch of roll-outs, and one optimizer step on it.
+
+    `rows` are trained on, and `at_once` prompts generated for, together.
+    """
     from transformers import TrainerCallback
 
-    rollouts = Rollouts(work.Reading, work.Tally())
+    rollouts = Rollouts(work.Reading, work.Tally(), at_once)
     ended: list[float] = []
 
     class Once(TrainerCallback):  # type: ignore[misc]

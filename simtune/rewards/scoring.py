@@ -1,4 +1,4 @@
-"""Run rewards over episodes: for training (`combine`), and over a whole store (`score_store`)."""
+"""Run rewards over the episodes of a whole store."""
 
 from __future__ import annotations
 
@@ -11,58 +11,10 @@ import msgspec
 
 from simtune.errors import DataError, OptionError
 from simtune.records import Episode
-from simtune.rewards.call import ScoredEpisode, first_error, score_episode
-from simtune.rewards.registration import RegisteredReward, collect, select
+from simtune.rewards.call import ScoredEpisode, score_episode
+from simtune.rewards.registration import RegisteredReward, select
 from simtune.store import read
 from simtune.store.scores import Score, write_scores
-
-__all__ = [
-    "RegisteredReward",
-    "RewardSummary",
-    "ScoredEpisode",
-    "collect",
-    "combine",
-    "failures",
-    "score_episode",
-    "score_store",
-    "select",
-]
-
-
-def combine(specs: Sequence[str], episode: Episode) -> list[float] | None:
-    """The weighted sum of rewards, per decision, as training uses it.
-
-    A reward of the whole episode is given to its last decision, where the outcome is known.
-
-    Args:
-        specs: `NAME[=WEIGHT]` each; none means the environment's own reward.
-        episode: an assembled episode.
-
-    Returns:
-        One number per decision, or None where a reward failed: the episode is to be left out.
-
-    Raises:
-        OptionError: an unknown name or a weight that is no number.
-    """
-    total = [0.0] * len(episode)
-    for registered, weight in select(specs):
-        scored = score_episode(registered, episode)
-        if scored.score is None:
-            return None
-        if not scored.per_decision:
-            if total:
-                total[-1] += weight * scored.score
-            continue
-        for index, score in enumerate(scored.decisions):
-            total[index] += weight * (score or 0.0)
-    return total
-
-
-def failures(specs: Sequence[str]) -> str | None:
-    """Why these rewards first failed in this process: `water: KeyError: 'level'`, or None."""
-    errors = {registered.name: first_error(registered) for registered, _ in select(specs)}
-    said = [f"{name}: {error}" for name, error in errors.items() if error is not None]
-    return "; ".join(said) or None
 
 
 class RewardSummary(msgspec.Struct, kw_only=True):
