@@ -229,7 +229,11 @@ class LocalPolicy:
 
 
 def load_base(
-    model_dir: str | Path, *, dtype: torch.dtype | None = None, attention: str | None = None
+    model_dir: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    attention: str | None = None,
+    placed: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load a model and its tokenizer from a Hugging Face directory, in eval mode.
 
@@ -237,6 +241,7 @@ def load_base(
         model_dir: a Hugging Face model directory.
         dtype: of the weights; None: bfloat16 on a GPU, float32 on a CPU.
         attention: transformers' name of an attention implementation; None: its own choice.
+        placed: False leaves the model where it was read, for whoever divides it over devices.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -267,7 +272,9 @@ def load_base(
             f"the tokenizer in {str(model_dir)!r} has no chat template",
             expected="chat_template.jinja or chat_template in tokenizer_config.json",
         )
-    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+    if placed:
+        model.to("cuda" if on_gpu else "cpu")
+    return model.eval(), tokenizer
 
 
 @contextmanager

@@ -130,8 +130,13 @@ def _in_use(layer: Any) -> tuple[Any, ...]:
     )
 
 
+def _sharded(model: Any) -> bool:
+    """Whether some layers are in parts (FSDP), so that none can be copied."""
+    return any(hasattr(module, "unshard") for module in model.modules())
+
+
 def _can_fold(model: Any, layers: list[Any]) -> bool:
-    if not layers or not hasattr(model, "get_base_model"):
+    if not layers or not hasattr(model, "get_base_model") or _sharded(model):
         return False
     for config in model.peft_config.values():
         if config.use_dora or config.bias != "none" or config.modules_to_save:

@@ -59,7 +59,8 @@ class EnvSource:
         share = processes.share(options.episodes_per_iteration)
         seeds = [self._seed(index * options.episodes_per_iteration + number) for number in share]
         started = time.perf_counter()
-        own = self._player().play(episodes=len(share), seeds=seeds, curriculum=self.curriculum)
+        with processes.together():
+            own = self._player().play(episodes=len(share), seeds=seeds, curriculum=self.curriculum)
         episodes = processes.gather(own)
         seconds = time.perf_counter() - started
         skipped: Counter[str] = Counter()

@@ -21,6 +21,7 @@ from simtune.train.lora import attach
 from simtune.train.options import OnWait, PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.seen_states import SeenStates
+from simtune.train.sharding import Sharding
 from simtune.train.sources import Source
 from simtune.train.update import PPO
 
@@ -61,11 +62,20 @@ class Learner:
         on_wait: OnWait | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
-        loaded = precision.load(options)
+        sharding = Sharding.configured(options, processes)
+        loaded = precision.load(
+            options,
+            placed=sharding is None,
+            checkpoints=sharding is not None and sharding.checkpoints_activations,
+        )
         self.processes = processes
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
-        self.model = ActorCritic(attach(loaded.model, options))
-        self.choices = loaded.choices | precision.compiled(self.model, options)
+        adapted = attach(loaded.model, options)
+        self.choices = (
+            loaded.choices if sharding is None else loaded.choices | sharding.apply(adapted)
+        )
+        self.model = ActorCritic(adapted)
+        self.choices |= precision.compiled(self.model, options)
         self.policy = LocalPolicy(
             self.model.policy,
             loaded.tokenizer,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simtune.errors import OptionError
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
 
+    from simtune.train.lockstep import Lockstep
+
 T = TypeVar("T")
 
 WORLD_VARIABLE = "WORLD_SIZE"
 """Set by `accelerate launch`, torchrun and simtune's own launcher."""
 
-SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_PARALLELISM_CONFIG")
-"""Set by `accelerate launch` where its configuration asks for shards of a model."""
+REFUSED = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_PARALLELISM_CONFIG")
+"""Set by `accelerate launch` where its configuration shards a model in ways that PPO does not."""
 
 
 class Processes:
@@ -59,6 +62,13 @@ class Processes:
         """What the main process holds."""
         return item
 
+    def together(self) -> AbstractContextManager[None]:
+        """Where a process computes its share with the model; entered and left by all processes.
+
+        Of a sharded model every pass is one of all processes, so this waits for the last.
+        """
+        return nullcontext()
+
     def close(self) -> None:
         """Leave the world; nothing may be summed or gathered afterwards."""
 
@@ -68,18 +78,24 @@ class JoinedProcesses(Processes):
 
     Args:
         state: accelerate's, which has joined the process group.
+
+    Attributes:
+        device: of this process.
+        lockstep: of a sharded model; None where every process has all of it.
     """
 
     def __init__(self, state: PartialState) -> None:
         self._state = state
         self.rank: int = state.process_index
         self.world: int = state.num_processes
+        self.device: torch.device = state.device
+        self.lockstep: Lockstep | None = None
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""
         import torch
 
-        total = tensor.detach().to(self._state.device, copy=True)
+        total = tensor.detach().to(self.device, copy=True)
         torch.distributed.all_reduce(total)
         return total.to(tensor.device)
 
@@ -96,9 +112,13 @@ class JoinedProcesses(Processes):
         import torch
 
         held: list[Any] = [item if self.main else None]
-        torch.distributed.broadcast_object_list(held, src=0, device=self._state.device)
+        torch.distributed.broadcast_object_list(held, src=0, device=self.device)
         made: T = held[0]
         return made
+
+    def together(self) -> AbstractContextManager[None]:
+        """Left when every process is done, where the model is sharded."""
+        return nullcontext() if self.lockstep is None else self.lockstep.together()
 
     def close(self) -> None:
         """Leave the process group."""
@@ -119,17 +139,17 @@ def join() -> Processes:
     """Join the other processes that a launcher has started; a world of one where none did.
 
     Raises:
-        OptionError: accelerate was configured to shard the model.
+        OptionError: accelerate was configured to shard the model other than by FSDP.
     """
     if not launched():
         return Processes()
-    for variable in SHARDING:
+    for variable in REFUSED:
         if os.environ.get(variable, "false").lower() == "true":
             raise OptionError(
-                "PPO does not shard a model over processes",
-                expected="a configuration in which every process has the whole base model",
+                "PPO shards a model over processes by FSDP only",
+                expected="distributed_type: FSDP, or MULTI_GPU, where each has the whole base",
                 got=f"{variable}={os.environ[variable]}",
-                fix="accelerate config: distributed_type MULTI_GPU or MULTI_CPU",
+                fix="accelerate config",
             )
     import torch
     from accelerate import PartialState

@@ -52,7 +52,7 @@ class HeldOut:
         env = str(options.eval_env or options.env)
         arguments = ({} if options.eval_env else options.env_arg) | options.eval_env_arg
         share = self.processes.share(options.eval_episodes)
-        with self._evaluating():
+        with self._evaluating(), self.processes.together():
             own = rollout(
                 lambda: make(env, **arguments),
                 self.policy,

@@ -37,8 +37,13 @@ class Loaded(msgspec.Struct):
     choices: dict[str, str]
 
 
-def load(options: PPOOptions) -> Loaded:
+def load(options: PPOOptions, *, placed: bool = True, checkpoints: bool = False) -> Loaded:
     """Load the base model in the precision and with the attention that the device allows.
+
+    Args:
+        options: of the run.
+        placed: whether it is put onto this process's device.
+        checkpoints: compute activations anew, whatever the options say.
 
     Raises:
         OptionError: what was asked for by name cannot be had here.
@@ -46,13 +51,13 @@ def load(options: PPOOptions) -> Loaded:
     name, why = precision(options.precision)
     attention, attention_why = attention_for(options.attention, name)
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
-    model, tokenizer = load_base(options.llm_path, dtype=dtype, attention=attention)
+    model, tokenizer = load_base(options.llm_path, dtype=dtype, attention=attention, placed=placed)
     used = attention or model.config._attn_implementation
     choices = {
         "chosen_precision": f"{name} ({why})",
         "chosen_attention": f"{used} ({attention_why})",
     }
-    if options.gradient_checkpointing:
+    if options.gradient_checkpointing or checkpoints:
         checkpoint_activations(model)
     return Loaded(model=model, tokenizer=tokenizer, choices=choices)
 

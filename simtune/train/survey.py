@@ -75,11 +75,12 @@ def survey(
     known = times.tolist()
     wanted = [entry for entry in wanted if not known[entry.value]]
     share = [wanted[i] for i in processes.share(len(wanted))]
-    for batch in packing.pack(share, layout):
-        hidden = model.hidden(batch)
-        _hold(found, model, batch.value_units, hidden.index_select(0, batch.value_places))
-        if found.logprobs is not None:
-            found.logprobs[batch.units] = model.actions(hidden, batch)[0]
+    with processes.together():
+        for batch in packing.pack(share, layout):
+            hidden = model.hidden(batch)
+            _hold(found, model, batch.value_units, hidden.index_select(0, batch.value_places))
+            if found.logprobs is not None:
+                found.logprobs[batch.units] = model.actions(hidden, batch)[0]
     times = times.clamp(min=1)
     found.values = processes.sum(found.values) / times
     if found.logprobs is not None:
@@ -126,7 +127,7 @@ def logprobs_of(
     count = sum(entry.turn.units for entry in entries)
     found = torch.zeros(count, device=layout.device)
     share = [entries[i] for i in processes.share(len(entries))]
-    with model.reference() if reference else contextlib.nullcontext():
+    with model.reference() if reference else contextlib.nullcontext(), processes.together():
         for batch in packing.pack(share, layout):
             found[batch.units] = model.actions(model.hidden(batch), batch)[0]
     return processes.sum(found)

@@ -267,13 +267,14 @@ class PPO:
         entries = [data.entries[turn] for chain in share for turn in data.chains[chain]]
         sums = StepMetrics(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        for batch in packing.pack(entries, self.layout):
-            out = self.model(
-                batch,
-                critic=self.estimator.critic,
-                entropy_gradient=self.options.entropy_coef > 0,
-            )
-            torch.autograd.backward(objective.loss(batch, out, sums))
+        with self.processes.together():
+            for batch in packing.pack(entries, self.layout):
+                out = self.model(
+                    batch,
+                    critic=self.estimator.critic,
+                    entropy_gradient=self.options.entropy_coef > 0,
+                )
+                torch.autograd.backward(objective.loss(batch, out, sums))
         metrics = sums.read(objective.names, self.processes)
         limit = self.options.target_kl
         if limit is not None and metrics["approx_kl"] > limit:
