@@ -182,6 +182,7 @@ class Learner:
             "threads": str(torch.get_num_threads()),
             "device": str(self.ppo.device),
             "processes": str(self.processes.world),
+            "sharding": self.choices.get("chosen_sharding", "none"),
         } | {name: version(name) for name in EXACT}
 
     def _source(self, options: PPOOptions, run_id: str) -> Source:

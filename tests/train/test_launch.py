@@ -140,10 +140,10 @@ def test_shares_are_contiguous_complete_and_even(count, world):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_a_configuration_that_shards_the_model_is_refused(monkeypatch):
+def test_a_configuration_that_shards_the_model_otherwise_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(OptionError, match="does not shard a model"):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(OptionError, match=r"(?s)by FSDP only.*got: ACCELERATE_USE_DEEPSPEED=true"):
         join()
 
 
