@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simtune.data.selection import episodes_digest
+from simtune.gym import Player, make
+from simtune.gym.curriculum import Progress, load_curriculum
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
 from simtune.train.options import SEEDS_PER_RUN, PPOOptions
 from simtune.train.parallel import Processes
 from simtune.train.reward_use import rewards_used, usable_episodes
 from simtune.train.sources import Gathered, summary
-
-if TYPE_CHECKING:
-    from simtune.gym import Player
 
 
 class EnvSource:
@@ -36,8 +35,6 @@ class EnvSource:
     def __init__(
         self, options: PPOOptions, policy: LocalPolicy, run_id: str, processes: Processes
     ) -> None:
-        from simtune.gym.curriculum import Progress, load_curriculum
-
         self.options = options
         self.policy = policy
         self.run_id = run_id
@@ -105,8 +102,6 @@ class EnvSource:
 
     def _player(self) -> Player:
         """Environments that are made once, for all rounds."""
-        from simtune.gym import Player, make
-
         options = self.options
         if self._playing is None:
             self._playing = Player(

@@ -16,7 +16,6 @@ from simtune.policy.adapter_hash import adapter_sha256
 from simtune.policy.local import LocalPolicy
 from simtune.train import precision
 from simtune.train.actor_critic import ActorCritic
-from simtune.train.env_source import EnvSource
 from simtune.train.lora import attach
 from simtune.train.options import OnWait, PPOOptions
 from simtune.train.parallel import Processes
@@ -186,9 +185,11 @@ class Learner:
         } | {name: version(name) for name in EXACT}
 
     def _source(self, options: PPOOptions, run_id: str) -> Source:
-        if options.env is not None:
-            return EnvSource(options, self.policy, run_id, self.processes)
         # Whoever plays does not read a store: that would be 60 MB of libraries.
+        if options.env is not None:
+            from simtune.train.env_source import EnvSource
+
+            return EnvSource(options, self.policy, run_id, self.processes)
         if self.following is not None:
             from simtune.train.followed_source import FollowedSource
 

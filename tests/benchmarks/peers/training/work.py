@@ -7,6 +7,7 @@ prompt, as they are, with nothing in between.
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import random
 import string
@@ -53,7 +54,8 @@ class Tally:
         self._started = time.process_time()
 
     def start(self) -> None:
-        """Everything before this is loading."""
+        """Everything before this is loading, and what loading left behind is collected."""
+        gc.collect()
         self._started = time.process_time()
 
     def ended(self, episode: Ended) -> None:
