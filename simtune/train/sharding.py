@@ -90,6 +90,7 @@ class Sharding:
         causal = policy.get_base_model()
         decoder = getattr(causal, causal.base_model_prefix)
         layers = self._layers(causal)
+        kind = type(layers[0]).__name__
         inside = {id(one) for layer in layers for one in layer.parameters()}
         whole = {one for one in policy.parameters() if one.requires_grad or id(one) not in inside}
         device = self.processes.device
@@ -100,9 +101,9 @@ class Sharding:
             "ignored_params": whole,
         }
         for layer in layers:
-            self._bring(layer)
+            _bring(layer, device)
             fully_shard(layer, **how)
-        self._bring(policy)
+        _bring(policy, device)
         fully_shard(decoder, **how)
         self.processes.lockstep = Lockstep(decoder, device)
         # Whole layers get their memory in the first pass. Were that one of roll-outs, in inference
@@ -111,40 +112,31 @@ class Sharding:
             decoder(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device), use_cache=False)
         kept = "no" if self.plugin.reshard_after_forward else "yes"
         return {
-            "chosen_sharding": f"{len(layers)} {type(layers[0]).__mro__[2].__name__} "
-            f"over {self.processes.world} processes, whole between passes: {kept} (FSDP asked for)"
+            "chosen_sharding": f"{len(layers)} {kind} over {self.processes.world} processes, "
+            f"whole between passes: {kept} (FSDP asked for)"
         }
 
     def _layers(self, causal: Any) -> list[torch.nn.Module]:
         """The modules that are gathered one at a time."""
-        names = self.plugin.transformer_cls_names_to_wrap or causal._no_split_modules or ()
+        known = set(causal._no_split_modules or ())
+        names = set(self.plugin.transformer_cls_names_to_wrap or known)
         found = [part for part in causal.modules() if type(part).__name__ in names]
-        if not found:
+        if not found or names - known:
             raise OptionError(
                 "the FSDP configuration names layers that the model does not have",
-                expected=f"fsdp_transformer_layer_cls_to_wrap: {_named(causal._no_split_modules)}",
+                expected=f"fsdp_transformer_layer_cls_to_wrap: {_named(known)}",
                 got=_named(names),
             )
         return found
 
-    @torch.no_grad()
-    def _bring(self, module: torch.nn.Module) -> None:
-        """Bring what is not divided yet onto the device, from the first process if it alone read.
 
-        Only one layer at a time is whole there.
-        """
-        from torch.distributed.tensor import DTensor
+def _bring(module: torch.nn.Module, device: torch.device) -> None:
+    """Put what is not divided yet onto the device, where one layer at a time is whole."""
+    from torch.distributed.tensor import DTensor
 
-        device, first_reads = self.processes.device, self.plugin.cpu_ram_efficient_loading
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            if isinstance(tensor, DTensor):
-                continue
-            if tensor.is_meta:
-                tensor.data = torch.empty_like(tensor, device=device)
-            else:
-                tensor.data = tensor.data.to(device)
-            if first_reads:
-                torch.distributed.broadcast(tensor.data, src=0)
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if not isinstance(tensor, DTensor):
+            tensor.data = tensor.data.to(device)
 
 
 def _plugin() -> FullyShardedDataParallelPlugin:
@@ -167,10 +159,11 @@ def _plugin() -> FullyShardedDataParallelPlugin:
             got=f"fsdp_auto_wrap_policy: {wrap}",
         )
     try:
-        return FullyShardedDataParallelPlugin()
+        # Told to transformers too: here every process reads all weights.
+        return FullyShardedDataParallelPlugin(cpu_ram_efficient_loading=False)
     except ValueError as error:
         raise OptionError("accelerate refuses its FSDP configuration", got=error) from error
 
 
-def _named(names: Any) -> str:
-    return ", ".join(sorted(names or ())) or "none"
+def _named(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
