@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from simtune.errors import OptionError
 from simtune.store import read
@@ -92,6 +93,24 @@ def test_roll_outs_of_unequal_length_are_those_of_a_whole_model(
     assert len({len(turns) for turns in played[0].values()}) > 1
     assert played[0] == played[1]
     assert max(mismatch) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_sharded_run_is_resumed_exactly(tmp_path, tiny_model_dir, asked):
+    """Two rounds, and two more in new processes, end as four rounds at once."""
+    data = rated(tmp_path / "rated.json")
+    how = {"dataset_path": data, "processes": 2, "save_every": 1, "lr_schedule": "constant"}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_tuning(**settings(whole, tiny_model_dir, iterations=4, **how))
+    run_tuning(**settings(parts, tiny_model_dir, iterations=2, **how))
+    short = weights(parts)
+    again = {"models_dir": str(parts / "models"), "resume": "latest", "iterations": 4}
+    record = run_tuning("ppo", **again)
+    assert record.metrics["round"] == 4
+    long = load_file(parts / "models" / record.path / "adapter_model.safetensors")
+    for name, tensor in weights(whole).items():
+        assert torch.equal(long[name], tensor), name
+    assert any(not torch.equal(long[name], tensor) for name, tensor in short.items())
 
 
 def test_nothing_is_sharded_unasked_or_alone(monkeypatch):
