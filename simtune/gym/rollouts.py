@@ -114,7 +114,7 @@ class Player:
                 self.progress.add(episode)
                 if on_episode is not None:
                     on_episode(episode)
-        except BaseException as error:
+        except BaseException as error:  # noted in the episodes, and on its way again
             for slot in self._slots:
                 slot.abort(error)
             raise

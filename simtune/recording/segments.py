@@ -99,7 +99,7 @@ class Segment:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_all(fd, content, 0)
             os.rename(made, self.path)
-        except BaseException:
+        except BaseException:  # undone, and on its way again
             os.close(fd)
             with contextlib.suppress(OSError):
                 made.unlink(missing_ok=True)

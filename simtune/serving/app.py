@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -138,8 +139,7 @@ class Front:
             self.capture.check(turn)
         form = Form(asked, served, self._tokenizer, self._tokens)
         count = asked.n or 1
-        self._take_places(count * len(prompts))
-        try:
+        with self._take_places(count * len(prompts)) as places:
             asks = [self._ask(asked, form, ids, at) for ids in prompts for at in range(count)]
             answering = Answering(
                 asked,
@@ -157,20 +157,20 @@ class Front:
                 self.engine.submit(served.lane, ask)
             headers = {ADAPTER: served.adapter or "base", MODEL: served.id}
             if asked.stream:
-                return self._stream(answering, headers, asked, turn)
+                return self._stream(answering, headers, asked, turn, places.pop_all())
             body, decided = await answering.whole(lambda: gone(request))
             if decided is not None:
                 headers |= {EPISODE: decided.episode, DECISION: decided.decision}
             self._remember(answering, asked, turn, form)
-            response = Response(body, headers=headers, media_type="application/json")
-        except BaseException:
-            self.metrics.in_flight -= count * len(prompts)
-            raise
-        self.metrics.in_flight -= count * len(prompts)
-        return response
+            return Response(body, headers=headers, media_type="application/json")
 
     def _stream(
-        self, answering: Answering, headers: dict[str, str], asked: Asked, turn: Turn
+        self,
+        answering: Answering,
+        headers: dict[str, str],
+        asked: Asked,
+        turn: Turn,
+        places: ExitStack,
     ) -> Response:
         async def events() -> AsyncIterator[bytes]:
             async for piece in answering.pieces():
@@ -179,7 +179,7 @@ class Front:
 
         def ended() -> None:
             answering.close()
-            self.metrics.in_flight -= len(answering.asks)
+            places.close()
 
         if turn.episode is not None:
             headers[EPISODE] = turn.episode
@@ -210,7 +210,8 @@ class Front:
         )
         return Ask(prompt, wanted, text=form.follows(asked.stops()), streams=bool(asked.stream))
 
-    def _take_places(self, count: int) -> None:
+    def _take_places(self, count: int) -> ExitStack:
+        """See `Metrics.in_work`; refused where there are too many already."""
         limit = self.options.max_concurrency
         if self.metrics.in_flight + count > limit:
             raise Refusal(
@@ -219,7 +220,7 @@ class Front:
                 code="rate_limit_exceeded",
                 headers={"retry-after": "1"},
             )
-        self.metrics.in_flight += count
+        return self.metrics.in_work(count)
 
     async def _served(self, name: str) -> Served:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -49,6 +50,16 @@ class Metrics:
         self.in_flight = 0
         self.duration = Histogram()
         self.first_token = Histogram()
+
+    def in_work(self, count: int) -> ExitStack:
+        """Count answers as in work until what is returned is closed, or left as a context."""
+        self.in_flight += count
+        working = ExitStack()
+        working.callback(self._leave, count)
+        return working
+
+    def _leave(self, count: int) -> None:
+        self.in_flight -= count
 
     def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
         """All of it in Prometheus' text format.

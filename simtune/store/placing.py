@@ -94,7 +94,7 @@ def _upload(staged: Path, target: RemotePath) -> None:
         try:
             while chunk := source.read(_CHUNK):
                 stream.write(chunk)
-        except BaseException:
+        except BaseException:  # on its way again
             with contextlib.suppress(OSError):
                 stream.close()
             raise

@@ -62,17 +62,13 @@ class Learner:
     ) -> None:
         torch.manual_seed(options.seed)
         sharding = Sharding.configured(options, processes)
-        loaded = precision.load(
-            options,
-            placed=sharding is None,
-            checkpoints=sharding is not None and sharding.checkpoints_activations,
-        )
+        loaded = precision.load(options, placed=sharding is None)
         self.processes = processes
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
         adapted = attach(loaded.model, options)
-        self.choices = (
-            loaded.choices if sharding is None else loaded.choices | sharding.apply(adapted)
-        )
+        self.choices = dict(loaded.choices)
+        if sharding is not None:
+            self.choices |= sharding.apply(adapted)
         self.model = ActorCritic(adapted)
         self.choices |= precision.compiled(self.model, options)
         self.policy = LocalPolicy(
@@ -185,7 +181,7 @@ class Learner:
         } | {name: version(name) for name in EXACT}
 
     def _source(self, options: PPOOptions, run_id: str) -> Source:
-        # Whoever plays does not read a store: that would be 60 MB of libraries.
+        # Whoever plays does not read a store: that would be 70 MB of libraries.
         if options.env is not None:
             from simtune.train.env_source import EnvSource
 

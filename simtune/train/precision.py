@@ -37,13 +37,12 @@ class Loaded(msgspec.Struct):
     choices: dict[str, str]
 
 
-def load(options: PPOOptions, *, placed: bool = True, checkpoints: bool = False) -> Loaded:
+def load(options: PPOOptions, *, placed: bool = True) -> Loaded:
     """Load the base model in the precision and with the attention that the device allows.
 
     Args:
         options: of the run.
         placed: whether it is put onto this process's device.
-        checkpoints: compute activations anew, whatever the options say.
 
     Raises:
         OptionError: what was asked for by name cannot be had here.
@@ -57,7 +56,7 @@ def load(options: PPOOptions, *, placed: bool = True, checkpoints: bool = False)
         "chosen_precision": f"{name} ({why})",
         "chosen_attention": f"{used} ({attention_why})",
     }
-    if options.gradient_checkpointing or checkpoints:
+    if options.gradient_checkpointing:
         checkpoint_activations(model)
     return Loaded(model=model, tokenizer=tokenizer, choices=choices)
 

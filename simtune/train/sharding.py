@@ -68,11 +68,6 @@ class Sharding:
             )
         return cls(plugin, processes)
 
-    @property
-    def checkpoints_activations(self) -> bool:
-        """Whether the configuration asks for what `--gradient-checkpointing` does."""
-        return bool(self.plugin.activation_checkpointing)
-
     def apply(self, policy: PeftModel) -> dict[str, str]:
         """Put a model that was read on the CPU onto the devices, its layers in parts.
 
@@ -82,12 +77,14 @@ class Sharding:
             What was done, for the run's parameters.
 
         Raises:
-            OptionError: the model has no such layers.
+            OptionError: the model has no such layers, or cannot checkpoint activations.
         """
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         causal = policy.get_base_model()
+        if self.plugin.activation_checkpointing:
+            precision.checkpoint_activations(causal)
         decoder = getattr(causal, causal.base_model_prefix)
         layers = self._layers(causal)
         kind = type(layers[0]).__name__

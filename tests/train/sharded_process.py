@@ -36,6 +36,7 @@ def main(rank, port, reshard):
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2",
         "FSDP_RESHARD_AFTER_FORWARD": reshard,
+        "FSDP_ACTIVATION_CHECKPOINTING": reshard,
     }
     policy = tiny_models.actor_critic().policy
     expected = states(policy)
@@ -48,6 +49,7 @@ def main(rank, port, reshard):
     said = sharding.apply(policy)["chosen_sharding"]
     assert said.startswith("2 LlamaDecoderLayer over 2 processes"), said
     assert Weights(policy).forward() is policy
+    assert policy.get_base_model().is_gradient_checkpointing == (reshard == "true")
     if reshard == "true":
         _check_parts(policy)
 
