@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Play, and print one row per policy and way of decoding."""
     from simtune import gym, plugins
     from simtune.eval.compare import evaluate
+    from simtune.gym.seating import check_source
 
     for count in (args.episodes, args.num_envs):
         if count is not None and count < 1:
@@ -66,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     for spec in args.plugin:
         plugins.load(spec)
     contenders = _contenders(args)
-    make = partial(gym.make, args.env, **pairs(args.env_arg, option="--env-arg"))
+    make = partial(gym.build, args.env, **pairs(args.env_arg, option="--env-arg"))
     # Before a model is loaded: a wrong environment is found in milliseconds.
-    make().close()
+    check_source(make)
     found = []
     with Progress("episodes", 2 * len(contenders) * args.episodes) as progress:
         for label, load in contenders:

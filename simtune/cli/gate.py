@@ -135,9 +135,10 @@ def _in_environment(
 ) -> Verdict:
     from simtune import gym
     from simtune.eval.gate import Match, play_match
+    from simtune.gym.seating import check_source
 
-    make = partial(gym.make, args.env, **pairs(args.env_arg, option="--env-arg"))
-    make().close()
+    make = partial(gym.build, args.env, **pairs(args.env_arg, option="--env-arg"))
+    check_source(make)
     load = loaders(args, registry, models)
     match = Match(
         env=make,

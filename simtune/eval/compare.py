@@ -55,7 +55,7 @@ def evaluate(
 
     Args:
         policy: a callable from messages to text, or an object with `act(prompts)`.
-        env: a factory of environments, or a spec that `simtune.gym.make` understands.
+        env: a factory of environments, or a spec that `simtune.gym.build` understands.
         episodes: how many, at least one.
         seed: the same seed gives every policy the same episodes.
         label: name of the policy in tables.

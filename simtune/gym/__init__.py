@@ -9,7 +9,7 @@ from simtune.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from simtune.gym.capture_env import CaptureEnv
-    from simtune.gym.environments import as_text, make
+    from simtune.gym.environments import as_text, build, make
     from simtune.gym.rollouts import Player, rollout
     from simtune.gym.text_env import TextEnv
 
@@ -18,11 +18,12 @@ _HOME = {
     "Player": "rollouts",
     "TextEnv": "text_env",
     "as_text": "environments",
+    "build": "environments",
     "make": "environments",
     "rollout": "rollouts",
 }
 
-__all__ = ["CaptureEnv", "Player", "TextEnv", "as_text", "make", "rollout"]
+__all__ = ["CaptureEnv", "Player", "TextEnv", "as_text", "build", "make", "rollout"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 from gymnasium import Env, spaces
+from gymnasium.vector import VectorEnv
 
 from simtune.errors import EnvironmentSpecError
 from simtune.gym.text_env import TextEnv
@@ -19,9 +20,7 @@ def make(spec: str, **kwargs: Any) -> Env[str, str]:
     """Make an environment whose observations and actions are text.
 
     Args:
-        spec: a gymnasium id (`FrozenLake-v1`, `module:FrozenLake-v1`), or `module:callable` for a
-            function or class that returns an environment. Modules are also looked for in the
-            current directory.
+        spec: as for `build`.
         **kwargs: passed to `gymnasium.make`, or to the callable.
 
     Returns:
@@ -30,24 +29,46 @@ def make(spec: str, **kwargs: Any) -> Env[str, str]:
     Raises:
         EnvironmentSpecError: it does not exist, cannot be made, or cannot be put into text.
     """
+    made = build(spec, **kwargs)
+    if isinstance(made, VectorEnv):
+        raise _no_environment(spec, made, expected="gymnasium.Env")
+    return as_text(made)
+
+
+def build(spec: str, **kwargs: Any) -> Env[Any, Any] | VectorEnv[Any, Any, Any]:
+    """Make an environment as it is, or a vector environment; for `Player` and `rollout`.
+
+    Args:
+        spec: a gymnasium id (`FrozenLake-v1`, `module:FrozenLake-v1`), or `module:callable` for a
+            function or class that returns one. Modules are also looked for in the current
+            directory.
+        **kwargs: passed to `gymnasium.make`, or to the callable.
+
+    Raises:
+        EnvironmentSpecError: it does not exist or cannot be made.
+    """
     module_name, colon, attribute = spec.partition(":")
     if not colon:
-        return as_text(_from_registry(spec, kwargs))
+        return _from_registry(spec, kwargs)
     module = _import(module_name, spec)
     if getattr(module, attribute, None) is None and attribute in gymnasium.registry:
-        return as_text(_from_registry(attribute, kwargs))
+        return _from_registry(attribute, kwargs)
     factory = named(spec, "a callable that returns a gymnasium environment")
     try:
         made = factory(**kwargs)
     except TypeError as error:
         raise _unusable(spec, kwargs, error) from error
-    if not isinstance(made, Env):
-        raise EnvironmentSpecError(
-            f"environment {spec!r} is not a gymnasium environment",
-            expected="gymnasium.Env",
-            got=type(made).__name__,
-        )
-    return as_text(made)
+    if not isinstance(made, (Env, VectorEnv)):
+        raise _no_environment(spec, made, expected="gymnasium.Env, or a vector environment")
+    return made
+
+
+def _no_environment(spec: str, made: object, *, expected: str) -> EnvironmentSpecError:
+    return EnvironmentSpecError(
+        f"{spec!r} does not make an environment that can be used here",
+        expected=expected,
+        got=type(made).__name__,
+    )
 
 
 def named(spec: str, expected: str) -> Any:

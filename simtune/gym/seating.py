@@ -10,7 +10,7 @@ from gymnasium import Env
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from simtune.errors import EnvironmentSpecError, OptionError
-from simtune.gym.environments import as_text, make
+from simtune.gym.environments import as_text, build
 from simtune.gym.history import History, remember
 from simtune.gym.seats import OwnSeats, Seats
 from simtune.gym.vector_seats import VectorSeats
@@ -21,7 +21,7 @@ EnvironmentSource: TypeAlias = (
     | str
     | Callable[[], Env[Any, Any] | VectorEnv[Any, Any, Any]]
 )
-"""An environment, a vector environment, a spec for `make`, or a function that makes one."""
+"""An environment, a vector environment, a spec for `build`, or a function that makes one."""
 
 WorkerKind: TypeAlias = Literal["process", "thread"]
 
@@ -51,33 +51,46 @@ def seats_for(
     if isinstance(env, (Env, VectorEnv)) or (not callable(env) and not isinstance(env, str)):
         _refuse_workers(workers, env)
         return _given(env, history, keep_open=True)
-    make_one = Made(env, history)
     name = env if isinstance(env, str) else None
+    source = partial(build, env) if isinstance(env, str) else env
+    make_one = Made(source, history)
     if workers and kind == "process":
         from simtune.gym.workers import ProcessSeats
 
         return ProcessSeats(make_one, count, workers=min(workers, count), name=name)
-    if not isinstance(env, str):
-        first = env()
-        if isinstance(first, VectorEnv):
-            _refuse_workers(workers, first)
-            return _given(first, history, keep_open=False)
-        make_one = Made(env, history, first)
+    first = source()
+    if isinstance(first, VectorEnv):
+        _refuse_workers(workers, first)
+        return _given(first, history, keep_open=False)
+    make_one = Made(source, history, first)
     return OwnSeats(make_one, count, name=name, threads=min(workers, count))
+
+
+def check_source(make: Callable[[], Any], *, workers: int = 0) -> None:
+    """Make an environment, put it into text and close it, so that a wrong one is found early.
+
+    Raises:
+        OptionError: it is a vector environment, and there are workers.
+        EnvironmentSpecError: it cannot be used.
+    """
+    made = make()
+    if isinstance(made, VectorEnv):
+        _refuse_workers(workers, made)
+    seats_for(lambda: made, 1, 0, "process", None).close()
 
 
 class Made:
     """Makes one text environment after the other; pickles where the source does.
 
     Args:
-        source: a spec or a function.
+        source: a function.
         history: earlier turns in the chats.
         first: an environment of the source that was made already.
     """
 
     def __init__(
         self,
-        source: str | Callable[[], Any],
+        source: Callable[[], Any],
         history: History | None,
         first: object | None = None,
     ) -> None:
@@ -87,14 +100,13 @@ class Made:
 
     def __call__(self) -> Env[str, str]:
         """Make one."""
-        if isinstance(self._source, str):
-            made: object = make(self._source)
-        else:
-            made, self._first = self._first or self._source(), None
+        made, self._first = self._first or self._source(), None
         return _text(made, self._history)
 
 
 def _text(made: object, history: History | None) -> Env[str, str]:
+    if isinstance(made, VectorEnv):
+        _refuse_workers(1, made)
     if not isinstance(made, Env):
         raise EnvironmentSpecError(
             "this is not an environment",
@@ -121,6 +133,6 @@ def _refuse_workers(workers: int, env: object) -> None:
     if workers:
         raise OptionError(
             "workers make environments of their own, and cannot step one that exists",
-            expected="workers=0, or a spec or function that makes an environment",
+            expected="no workers, or a spec or function that makes a single environment",
             got=env,
         )

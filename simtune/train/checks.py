@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from simtune import plugins
@@ -115,9 +116,11 @@ def check_source(options: TrainOptions) -> None:
     if options.store is not None and not options.follow:
         _check_store(Path(options.store))
     if isinstance(options, PPOOptions) and options.env is not None:
-        from simtune import gym
+        from simtune.gym import build
+        from simtune.gym.seating import check_source
 
-        gym.make(options.env, **options.env_arg).close()
+        made = partial(build, options.env, **options.env_arg)
+        check_source(made, workers=options.env_workers)
 
 
 def _check_use(options: TrainOptions) -> None:
@@ -158,12 +161,14 @@ def _check_evaluation(options: PPOOptions) -> None:
             expected="--eval-env SPEC beside --store or --dataset-path",
             got=f"--eval-every {options.eval_every}",
         )
-    from simtune import gym
+    from simtune.gym import build
+    from simtune.gym.seating import check_source
 
     if options.eval_env is not None:
-        gym.make(options.eval_env, **options.eval_env_arg).close()
+        check_source(partial(build, options.eval_env, **options.eval_env_arg))
     elif options.eval_env_arg:
-        gym.make(str(options.env), **(options.env_arg | options.eval_env_arg)).close()
+        given = options.env_arg | options.eval_env_arg
+        check_source(partial(build, str(options.env), **given))
     first = options.seed * SEEDS_PER_RUN
     last = first + options.iterations * options.episodes_per_iteration
     if options.env is not None and (

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from simtune.data.selection import episodes_digest
-from simtune.gym import Player, make
+from simtune.gym import Player, build
 from simtune.gym.curriculum import Progress, load_curriculum
 from simtune.policy.local import LocalPolicy
 from simtune.registry import DataSeen
@@ -105,7 +105,7 @@ class EnvSource:
         options = self.options
         if self._playing is None:
             self._playing = Player(
-                partial(make, str(options.env), **options.env_arg),
+                partial(build, str(options.env), **options.env_arg),
                 self.policy,
                 num_envs=min(options.num_envs, options.episodes_per_iteration),
                 root=options.capture_root,

@@ -121,7 +121,11 @@ class PPOOptions(TrainOptions, kw_only=True, forbid_unknown_fields=True):
     """`simtune train ppo`: learn from the rewards of roll-outs, or of logged decisions."""
 
     env: Annotated[
-        str | None, Meta(description="gymnasium id, or module:callable that returns an environment")
+        str | None,
+        Meta(
+            description="gymnasium id, or module:callable that returns an environment or a vector "
+            "of them"
+        ),
     ] = None
     env_arg: Annotated[dict[str, Any], Meta(description="K=V for the environment, repeatable")] = (
         msgspec.field(default_factory=dict)

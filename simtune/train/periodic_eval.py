@@ -46,7 +46,7 @@ class HeldOut:
 
     def measure(self) -> Evaluation:
         """Play all held-out episodes; the same on every process."""
-        from simtune.gym import make, rollout
+        from simtune.gym import build, rollout
 
         options = self.options
         env = str(options.eval_env or options.env)
@@ -54,7 +54,7 @@ class HeldOut:
         share = self.processes.share(options.eval_episodes)
         with self._evaluating(), self.processes.together():
             own = rollout(
-                lambda: make(env, **arguments),
+                lambda: build(env, **arguments),
                 self.policy,
                 episodes=len(share),
                 seed=options.eval_seed + share.start,

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 
 import gymnasium
 import msgspec
@@ -15,6 +16,7 @@ from simtune.errors import EnvironmentSpecError, OptionError, WorkerError
 from simtune.gym import Player, TextEnv, rollout
 from simtune.gym.curriculum import load_curriculum
 from simtune.gym.frozenlake import random_map
+from simtune.gym.seating import check_source
 from simtune.recording import recorder
 from simtune.recording.segments import iter_segment
 
@@ -279,6 +281,29 @@ def test_the_parts_of_a_vector_environment_play_like_environments_of_their_own()
     played = rollout(parts, hashed, episodes=7, capture=False)
     assert core(played) == expected
     parts.close()
+
+
+def three_lakes(**settings):
+    return vector(SyncVectorEnv, **settings)
+
+
+def test_a_spec_can_name_a_vector_environment():
+    expected = core(rollout(LAKE, hashed, episodes=7, num_envs=3, capture=False))
+    assert core(rollout(f"{__name__}:three_lakes", hashed, episodes=7, capture=False)) == expected
+
+
+def test_workers_do_not_step_a_vector_environment():
+    check_source(three_lakes)
+    with pytest.raises(OptionError, match="cannot step one that exists"):
+        check_source(three_lakes, workers=2)
+    with pytest.raises(WorkerError, match="cannot step one that exists"):
+        rollout(three_lakes, hashed, episodes=2, capture=False, workers=1)
+
+
+def test_a_vector_environment_is_looked_at_before_anything_else():
+    asynchronous = partial(vector, AsyncVectorEnv, autoreset_mode=AutoresetMode.NEXT_STEP)
+    with pytest.raises(EnvironmentSpecError, match=r"expected: AutoresetMode\.DISABLED"):
+        check_source(asynchronous)
 
 
 def test_a_vector_that_moves_at_once_gives_each_episode_its_seed():

@@ -1,6 +1,7 @@
 """The options of roll-outs reach them, and environments last from round to round."""
 
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from simtune.errors import EnvironmentSpecError
 from simtune.policy.local import LocalPolicy
@@ -8,6 +9,7 @@ from simtune.policy.tiny import build_model, build_tokenizer
 from simtune.train.env_source import EnvSource
 from simtune.train.options import PPOOptions
 from simtune.train.parallel import Processes
+from tests.benchmarks.ladder.rungs import grid_walk
 
 WALK = "tests.benchmarks.ladder.rungs:grid_walk"
 asked = []
@@ -27,12 +29,10 @@ def make_source(tmp_path):
         asked.clear()
         options = PPOOptions(
             llm_path="base",
-            env=WALK,
+            **{"env": WALK, "num_envs": 2} | changes,
             episodes_per_iteration=4,
-            num_envs=2,
             capture_root=str(tmp_path / "store"),
             max_new_tokens=2,
-            **changes,
         )
         policy = LocalPolicy(
             model, tokenizer, max_new_tokens=2, decision=options.decision, stop=options.stop
@@ -71,3 +71,19 @@ def test_workers_change_nothing(make_source):
 def test_a_curriculum_that_does_not_exist_is_named_before_anything_is_played(make_source):
     with pytest.raises(EnvironmentSpecError, match="has no callable 'farther'"):
         make_source(curriculum=f"{__name__}:farther")
+
+
+def three_walks():
+    return SyncVectorEnv([grid_walk] * 3, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def test_a_vector_environment_plays_what_as_many_environments_play(make_source):
+    alone, vector = make_source(num_envs=3), make_source(env=f"{__name__}:three_walks")
+    played = [
+        [[turn.action_ids for turn in one.turns] for one in source.gather(0).episodes]
+        for source in (alone, vector)
+    ]
+    assert len(played[0]) == 4
+    assert played[0] == played[1]
+    alone.close()
+    vector.close()
